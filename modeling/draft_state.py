@@ -1,0 +1,121 @@
+"""What one request owns while it drafts: the prompt as the target saw it, borrowed parts, cache, last row.
+
+Nothing of a request lives on a module, so calls cannot leak into each other; knows no drafter family.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class TargetPrompt:
+    """The target's prefill, as a drafter needs it. Batch size 1, L expanded positions (each visual token is one).
+
+    Args:
+        input_ids: `int64 (1, L)` expanded ids, or None where the caller gave `inputs_embeds`.
+        inputs_embeds: `(1, L, H)` merged embeddings as they enter the text decoder, in the target's dtype.
+        features: `(1, L, F)` target hidden states that the drafter asked for (`Drafter.feature_layers`).
+        visual_spans: half-open `(start, stop)` for each image in increasing order; adjacent images stay separate.
+        start_position: position of the first row, above 0 where the target continues from a filled cache.
+    """
+
+    input_ids: torch.Tensor | None
+    inputs_embeds: torch.Tensor
+    features: torch.Tensor
+    visual_spans: list[tuple[int, int]] = field(default_factory=list)
+    start_position: int = 0
+
+    @property
+    def visual_mask(self) -> torch.Tensor:
+        """`bool (1, L)`: True at visual tokens."""
+        mask = torch.zeros(self.inputs_embeds.shape[:2], dtype=torch.bool, device=self.inputs_embeds.device)
+        for start, stop in self.visual_spans:
+            mask[:, start:stop] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class BorrowedParts:
+    """Modules of the target that a drafter uses without owning them (see `Drafter.bind`).
+
+    Args:
+        embed_tokens: ids -> embeddings, on the target's device and in its dtype.
+        lm_head: hidden states -> logits over the target's (possibly padded) vocabulary.
+        vocab_size: number of real tokens; ids from there on are padding and never proposed.
+    """
+
+    embed_tokens: Callable[[torch.Tensor], torch.Tensor]
+    lm_head: Callable[[torch.Tensor], torch.Tensor]
+    vocab_size: int
+
+
+class DrafterCache:
+    """Keys and values of the drafter's layers, `(1, kv_heads, rows, head_dim)`, written in place.
+
+    Rows up to `stable` belong to known tokens. Rows after them are scratch: nodes of the tree that is being grown,
+    dropped by `drop_scratch`. Room doubles when it runs out, so a step never copies what is there already.
+    """
+
+    def __init__(self, num_layers: int, capacity: int = 256):
+        self.stable = 0
+        self._used = [0] * num_layers
+        self._capacity = max(capacity, 1)
+        self._keys: list[torch.Tensor | None] = [None] * num_layers
+        self._values: list[torch.Tensor | None] = [None] * num_layers
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, **_: object):
+        """Append rows; returns views of all rows of the layer. The signature that transformers' attention calls."""
+        start, stop = self._used[layer_idx], self._used[layer_idx] + keys.shape[2]
+        all_keys = self._keys[layer_idx] = self._with_room(self._keys[layer_idx], keys, start, stop)
+        all_values = self._values[layer_idx] = self._with_room(self._values[layer_idx], values, start, stop)
+        all_keys[:, :, start:stop] = keys
+        all_values[:, :, start:stop] = values
+        self._used[layer_idx] = stop
+        return all_keys[:, :, :stop], all_values[:, :, :stop]
+
+    def _with_room(self, store: torch.Tensor | None, rows: torch.Tensor, used: int, needed: int) -> torch.Tensor:
+        if store is not None and store.shape[2] >= needed:
+            return store
+        capacity = max(self._capacity, needed) if store is None else max(2 * store.shape[2], needed)
+        grown = rows.new_empty(*rows.shape[:2], capacity, rows.shape[3])
+        if store is not None:
+            grown[:, :, :used] = store[:, :, :used]
+        return grown
+
+    def commit(self) -> None:
+        """Everything written so far is stable from now on."""
+        self.stable = self._used[0]
+
+    def drop_scratch(self) -> None:
+        """Forget the rows after the stable part."""
+        self._used = [self.stable] * len(self._used)
+
+    def rows(self, layer_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stable keys (after RoPE) and values of a layer, each `(1, kv_heads, stable, head_dim)`."""
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        if keys is None or values is None:
+            raise ValueError("the drafter's cache is empty: call `prefill` first")
+        return keys[:, :, : self.stable], values[:, :, : self.stable]
+
+
+@dataclass
+class DraftState:
+    """All that a request's drafting depends on; made by `Drafter.prefill`, advanced by `Drafter.extend`.
+
+    Args:
+        borrowed: the target's parts.
+        cache: the drafter's keys and values. It may hold fewer rows than positions have passed (compressed images).
+        next_position: position of the next row, = number of tokens whose feature is known.
+        last_token: `int64 (1,)`, the last known token, root of the next tree.
+        last_hidden: `(1, H)`, the drafter's output for it, from which level 1 is read.
+        image_feature: `(1, 1, H)` global feature of the last image (ViSpec), None for families without one.
+    """
+
+    borrowed: BorrowedParts
+    cache: DrafterCache
+    next_position: int
+    last_token: torch.Tensor
+    last_hidden: torch.Tensor
+    image_feature: torch.Tensor | None = None

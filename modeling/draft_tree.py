@@ -1,0 +1,160 @@
+"""What a drafter proposes in one round: a tree of tokens, and how large it may be.
+
+Knows nothing about models, caches or acceptance; the grower and the verifier meet here.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+DraftMode = Literal["tree", "chain"]
+
+
+@dataclass(frozen=True)
+class DraftBudget:
+    """How much a drafter may propose in one round.
+
+    Args:
+        depth: levels below the root, so at most this many drafts can be accepted (0: the root alone). The `depth` D
+            of the EAGLE-2 and ViSpec code counts the steps *after* level 1, which is `depth = D + 1` here.
+        top_k: children per node and beams per level (EAGLE-2's K); ignored by chains.
+        total_tokens: most nodes of the tree, the root included.
+        mode: `"tree"`, or `"chain"` for a single branch.
+
+    Raises:
+        ValueError: a count is out of range or the mode is unknown.
+    """
+
+    depth: int
+    top_k: int
+    total_tokens: int
+    mode: DraftMode = "tree"
+
+    def __post_init__(self) -> None:
+        for name, least in (("depth", 0), ("top_k", 1), ("total_tokens", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"draft budget: {name} must be an integer of at least {least}, got {value!r}")
+        if self.mode not in ("tree", "chain"):
+            raise ValueError(f'draft budget: mode must be "tree" or "chain", got {self.mode!r}')
+
+    @property
+    def levels(self) -> int:
+        """Levels that can really be filled: no level is without a node, so never more than `total_tokens - 1`."""
+        return min(self.depth, self.total_tokens - 1)
+
+    def limited_to(self, levels: int) -> "DraftBudget":
+        """The same budget with at most `levels` levels (negative counts as 0)."""
+        return DraftBudget(min(self.depth, max(levels, 0)), self.top_k, self.total_tokens, self.mode)
+
+
+@dataclass
+class DraftTree:
+    """A proposal of n nodes; node 0 is the root, the last token that is already known.
+
+    Always ancestor-closed: the parent of every node is in the tree, with a smaller index.
+
+    Args:
+        tokens: `int64 (n,)`, ids of the target's vocabulary.
+        parents: `int64 (n,)`, -1 for the root.
+        depths: `int64 (n,)`, 0 for the root.
+        scores: `float32 (n,)`, cumulative log-probability under the drafter, 0 for the root.
+        proposal_probs: `float32 (n, vocab_size)` for chains that were sampled: row j is the distribution that node j
+            was drawn from (row 0 is unused). None where the proposal is deterministic.
+    """
+
+    tokens: torch.Tensor
+    parents: torch.Tensor
+    depths: torch.Tensor
+    scores: torch.Tensor
+    proposal_probs: torch.Tensor | None = None
+    _children: list[dict[int, int]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    @classmethod
+    def root_only(cls, token: torch.Tensor | int) -> "DraftTree":
+        """A tree without any draft; `token` is the known last token (an int, or a tensor with one element)."""
+        return cls.chain(torch.as_tensor(token).reshape(1))
+
+    @classmethod
+    def chain(
+        cls, tokens: torch.Tensor, scores: torch.Tensor | None = None, proposal_probs: torch.Tensor | None = None
+    ) -> "DraftTree":
+        """One branch. `tokens` is `int64 (n,)` with the root first; `scores` default to zeros."""
+        depths = torch.arange(tokens.shape[0], device=tokens.device)
+        if scores is None:
+            scores = torch.zeros(tokens.shape[0], device=tokens.device)
+        return cls(tokens, depths - 1, depths, scores, proposal_probs)
+
+    @classmethod
+    def from_candidates(
+        cls,
+        root: torch.Tensor,
+        tokens: torch.Tensor,
+        parents: torch.Tensor,
+        depths: torch.Tensor,
+        scores: torch.Tensor,
+        total_tokens: int,
+    ) -> "DraftTree":
+        """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking").
+
+        Candidates come in the order of generation: `tokens, parents, depths, scores (m,)`, where `parents` are
+        candidate indices, -1 for children of the root, always smaller than the child's own index, and a child never
+        scores more than its parent. Ranking is a *stable* descending sort in float32, so on a tie the parent (the
+        smaller index) wins and the result stays ancestor-closed; a plain top-k may cut a parent and keep its child.
+        """
+        ranked = scores.float().sort(descending=True, stable=True).indices
+        keep = ranked[: total_tokens - 1].sort().values
+        node_of = torch.zeros(scores.shape[0] + 1, dtype=torch.long, device=scores.device)
+        node_of[keep] = torch.arange(1, keep.shape[0] + 1, device=scores.device)
+        # a parent of -1 reads the last slot, which stays 0: the root
+        return cls(
+            tokens=torch.cat([root.reshape(1), tokens[keep]]),
+            parents=torch.nn.functional.pad(node_of[parents[keep]], (1, 0), value=-1),
+            depths=torch.nn.functional.pad(depths[keep], (1, 0)),
+            scores=torch.nn.functional.pad(scores[keep].float(), (1, 0)),
+        )
+
+    def ancestor_mask(self) -> torch.Tensor:
+        """`bool (n, n)`: [i, j] is True where j is i itself or one of its ancestors. No device sync."""
+        n = len(self)
+        reach = torch.eye(n, device=self.tokens.device)
+        reach[torch.arange(1, n, device=self.tokens.device), self.parents[1:]] = 1
+        for _ in range(max(n - 1, 1).bit_length()):  # path doubling
+            reach = (reach @ reach).clamp_(max=1)
+        return reach.bool()
+
+    def children(self) -> list[dict[int, int]]:
+        """For every node its children as `{token: node}`. Built once, with the only device sync of a round.
+
+        Of two siblings with the same token the first, which scores at least as much, is kept.
+        """
+        if self._children is None:
+            tokens, parents = torch.stack([self.tokens, self.parents]).tolist()
+            children: list[dict[int, int]] = [{} for _ in tokens]
+            for node in range(1, len(tokens)):
+                children[parents[node]].setdefault(tokens[node], node)
+            self._children = children
+        return self._children
+
+    def leaf_paths(self) -> torch.Tensor:
+        """`int64 (leaves, deepest + 1)`: node ids from the root to each leaf, -1 padded, leaves in increasing node id.
+
+        The same as `retrieve_indices` of the EAGLE code in greedy mode.
+        """
+        parents = self.parents.tolist()
+        inner = set(parents)
+        paths = [_path_to(node, parents) for node in range(len(parents)) if node not in inner]
+        width = max(map(len, paths))
+        return torch.tensor([path + [-1] * (width - len(path)) for path in paths], device=self.tokens.device)
+
+
+def _path_to(node: int, parents: list[int]) -> list[int]:
+    path = []
+    while node >= 0:
+        path.append(node)
+        node = parents[node]
+    return path[::-1]
