@@ -1,0 +1,38 @@
+"""Drafters for `model.generate(assistant_model=...)`: their configs, models, trees and request states.
+
+Imports torch, transformers and siblings only: these files are also published beside the weights as remote code.
+"""
+
+from transformers import AutoConfig, AutoModel
+
+from .binding import DrafterMismatchError
+from .configuration_drafter import DrafterConfig
+from .configuration_vispec import ViSpecConfig
+from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
+from .draft_tree import DraftBudget, DraftTree
+from .modeling_drafter import Drafter
+from .modeling_vispec import ViSpecDrafter
+from .strict_loading import DrafterLoadError
+
+# model_type -> (config, model): a new family is one more line here
+FAMILIES = {"vispec": (ViSpecConfig, ViSpecDrafter)}
+
+for _name, (_config, _model) in FAMILIES.items():
+    AutoConfig.register(_name, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+
+__all__ = [
+    "FAMILIES",
+    "BorrowedParts",
+    "DraftBudget",
+    "DraftState",
+    "DraftTree",
+    "Drafter",
+    "DrafterCache",
+    "DrafterConfig",
+    "DrafterLoadError",
+    "DrafterMismatchError",
+    "TargetPrompt",
+    "ViSpecConfig",
+    "ViSpecDrafter",
+]

@@ -44,11 +44,13 @@ class BorrowedParts:
         embed_tokens: ids -> embeddings, on the target's device and in its dtype.
         lm_head: hidden states -> logits over the target's (possibly padded) vocabulary.
         vocab_size: number of real tokens; ids from there on are padding and never proposed.
+        head_size: rows of the head, padding included: the width of the target's logits.
     """
 
     embed_tokens: Callable[[torch.Tensor], torch.Tensor]
     lm_head: Callable[[torch.Tensor], torch.Tensor]
     vocab_size: int
+    head_size: int
 
 
 class DrafterCache:

@@ -1,0 +1,172 @@
+"""What a drafter borrows from a target, and the checks that the two fit: found through wrappers, before any work.
+
+Stores nothing on either model; knows no drafter family.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from .configuration_drafter import DrafterConfig
+from .draft_state import BorrowedParts
+
+logger = logging.get_logger(__name__)
+
+# Rows whose norm and projection make up a fingerprint: spread, fixed, and below any padding.
+_PROBE_IDS = (1, 11, 101, 211, 503, 1009, 2003, 4001, 8009, 16001, 24001, 30011)
+_HEAD_PATHS = ("lm_head", "language_model.lm_head", "model.lm_head", "model.language_model.lm_head")
+
+
+class DrafterMismatchError(ValueError):
+    """The drafter was made for another target; the message names cause and fix."""
+
+
+def unwrap(target: Any) -> Any:
+    """The model inside `torch.compile`, PEFT and data-parallel wrappers (which share their parameters with it)."""
+    while True:
+        if hasattr(target, "_orig_mod"):
+            target = target._orig_mod
+        elif hasattr(target, "peft_config") and hasattr(target, "get_base_model"):
+            target = target.get_base_model()
+        elif isinstance(target, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            target = target.module
+        else:
+            return target
+
+
+def find_head(target: Any) -> nn.Module:
+    """The target's language-model head: `get_output_embeddings()` first, then the places where models keep it.
+
+    Raises:
+        DrafterMismatchError: there is none; names the classes that were searched.
+    """
+    model = unwrap(target)
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for path in _HEAD_PATHS:
+        head = _attribute(model, path) if head is None else head
+    if head is None:
+        tried = " -> ".join(dict.fromkeys([type(target).__name__, type(model).__name__]))
+        raise DrafterMismatchError(
+            f"the target has no language-model head (searched {tried}: get_output_embeddings(), "
+            f"{', '.join(_HEAD_PATHS)}). Load it with its generation class, e.g. AutoModelForImageTextToText."
+        )
+    return head
+
+
+def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
+    """Check that a drafter with this config fits the target, and take its embeddings and head.
+
+    Raises:
+        DrafterMismatchError: another family, hidden size or vocabulary, or no language-model head.
+    """
+    head, model = find_head(target), unwrap(target)
+    text = model.config.get_text_config(decoder=True)
+    embeddings = model.get_input_embeddings()
+    _check_family(config, model)
+    if config.hidden_size != text.hidden_size:
+        raise DrafterMismatchError(
+            f"the drafter has hidden size {config.hidden_size} but the target {text.hidden_size}: it was made for "
+            "another target. Use the drafter of this target, or train one with `mmspec train`."
+        )
+    vocab_size = _common_vocabulary(config, text.vocab_size)
+    _warn_about_other_weights(config, fingerprint(embeddings, head))
+    return BorrowedParts(embeddings, head, vocab_size, head_size=_rows(head, text.vocab_size))
+
+
+def fingerprint(embeddings: nn.Module, head: nn.Module) -> dict[str, list[float]]:
+    """Norm and projection of a few fixed rows of embeddings and head: the same in any dtype, other after a rotation,
+    a rescaling or another training. A head whose weights are packed (quantized) is left out."""
+    device = next(embeddings.parameters()).device
+    ids = torch.tensor([i for i in _PROBE_IDS if i < _rows(embeddings, 0)], device=device)
+    with torch.no_grad():
+        prints = {"embed_tokens": _describe(embeddings(ids))}
+        weight = getattr(head, "weight", None)
+        if weight is not None and weight.is_floating_point() and weight.ndim == 2:
+            prints["lm_head"] = _describe(weight[ids.to(weight.device)])
+    return prints
+
+
+def _describe(rows: torch.Tensor) -> list[float]:
+    rows = rows.float().cpu()
+    direction = nn.functional.normalize(torch.cos(torch.arange(rows.shape[-1], dtype=torch.float32)), dim=0)
+    return [round(x, 5) for x in torch.cat([rows.norm(dim=-1), rows @ direction]).tolist()]
+
+
+def _warn_about_other_weights(config: DrafterConfig, found: dict[str, list[float]]) -> None:
+    for part, expected in (config.target_fingerprint or {}).items():
+        if part in found and not _similar(expected, found[part]):
+            logger.warning_once(
+                f"The target's {part} differs from the one this drafter was trained with (fine-tuned, rotated or "
+                "newly initialised weights?). The output stays exact, but few drafts may be accepted: check how the "
+                "target was loaded, or train a drafter for it."
+            )
+
+
+def _similar(expected: list[float], found: list[float]) -> bool:
+    if len(expected) != len(found):
+        return False
+    a, b = torch.tensor(expected), torch.tensor(found)
+    norms = a[: len(a) // 2].repeat(2)
+    return bool(((a - b).abs() <= 0.02 * norms + 1e-4).all())
+
+
+def _check_family(config: DrafterConfig, model: Any) -> None:
+    family = model.config.model_type
+    if config.target_model_type is not None and config.target_model_type != family:
+        raise DrafterMismatchError(
+            f'the drafter was made for targets of type "{config.target_model_type}" but this one is "{family}". Use '
+            "the drafter of this target, or train one with `mmspec train`."
+        )
+
+
+def _common_vocabulary(config: DrafterConfig, target_size: int) -> int:
+    """Number of real tokens. Padded sizes may differ where the number of real ones is known."""
+    real = config.real_vocab_size
+    if real is None and target_size == config.vocab_size:
+        return target_size
+    if real is None or real > target_size:
+        raise DrafterMismatchError(
+            f"the drafter's vocabulary has {real or config.vocab_size} tokens but the target's {target_size}: it was "
+            "made for another tokenizer. If only the padding differs, set `real_vocab_size` in the drafter's config "
+            "to the number of real tokens (len(tokenizer))."
+        )
+    return real
+
+
+def _rows(module: nn.Module, default: int) -> int:
+    for name in ("out_features", "num_embeddings"):
+        if isinstance(getattr(module, name, None), int):
+            return getattr(module, name)
+    weight = getattr(module, "weight", None)
+    return default if weight is None else weight.shape[0]
+
+
+def _attribute(model: Any, path: str) -> nn.Module | None:
+    for name in path.split("."):
+        model = getattr(model, name, None)
+    return model
+
+
+def describe_target(target: Any) -> dict[str, Any]:
+    """Config fields of a drafter that fits `target`: sizes of its text decoder, family and fingerprint. M-RoPE targets
+    give plain rotary embeddings with their theta, as all published drafters use them."""
+    head, model = find_head(target), unwrap(target)
+    text = model.config.get_text_config(decoder=True)
+    rope = dict(getattr(text, "rope_parameters", None) or {})
+    rope.pop("mrope_section", None)
+    return {
+        "vocab_size": text.vocab_size,
+        "hidden_size": text.hidden_size,
+        "intermediate_size": text.intermediate_size,
+        "num_attention_heads": text.num_attention_heads,
+        "num_key_value_heads": text.num_key_value_heads,
+        "head_dim": getattr(text, "head_dim", None),
+        "rms_norm_eps": getattr(text, "rms_norm_eps", 1e-6),
+        "max_position_embeddings": text.max_position_embeddings,
+        "rope_parameters": rope if "rope_theta" in rope else None,
+        "target_model_type": model.config.model_type,
+        "target_fingerprint": fingerprint(model.get_input_embeddings(), head),
+        "image_token_id": getattr(model.config, "image_token_id", None),
+    }

@@ -1,0 +1,166 @@
+"""What every drafter is: a `PreTrainedModel` that binds to a target, loads strictly, and drafts on a request's state.
+
+Knows neither layers nor images; `autoregressive.py` adds the layers, each family its own inputs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers import initialization as init
+
+from .binding import DrafterMismatchError, borrow, describe_target, find_head
+from .configuration_drafter import DrafterConfig
+from .draft_state import BorrowedParts, DraftState, TargetPrompt
+from .draft_tree import DraftBudget, DraftTree
+from .strict_loading import HUB_OPTIONS, DrafterLoadError, check_draft_map, load_generation_config, load_strictly
+
+__all__ = ["Drafter", "DrafterLoadError", "DrafterMismatchError"]
+
+
+class Drafter(PreTrainedModel):
+    """Base of all drafters.
+
+    Attributes:
+        generation_config: saved and loaded with the weights; may carry `draft_depth`, `draft_top_k`,
+            `draft_total_tokens` and `draft_mode`.
+        lm_head: the drafter's own head over the reduced vocabulary, `(draft_vocab_size, hidden_size)`, or None where
+            it borrows the target's.
+        d2t: `int64 (draft_vocab_size,)` offsets: draft id i means target id `i + d2t[i]` (only with an own head).
+    """
+
+    config_class = DrafterConfig
+    base_model_prefix = "drafter"
+    main_input_name = "features"
+    _supports_sdpa = True
+
+    def __init__(self, config: DrafterConfig):
+        super().__init__(config)
+        self.generation_config = GenerationConfig()
+        self.lm_head: nn.Linear | None = None
+        if config.draft_vocab_size is not None:
+            self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
+            self.register_buffer("d2t", torch.zeros(config.draft_vocab_size, dtype=torch.long))
+
+    # ---- what a family implements -------------------------------------------------------------------------------
+
+    @property
+    def feature_layers(self) -> tuple[int, ...] | None:
+        """Target hidden states to read: None for the last one after the final norm (what the head consumes), or
+        indices of decoder layers whose *inputs* (`hidden_states[i]` in transformers) are concatenated."""
+        return None
+
+    def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
+        """Read the prompt and the first token that the target emitted after it (`int64`, one element)."""
+        raise NotImplementedError
+
+    def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:
+        """Draft from the last known token. With a `temperature` (chain mode) tokens are drawn, not maximised, and the
+        tree carries `proposal_probs`. Leaves the state as it was."""
+        raise NotImplementedError
+
+    def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
+        """Advance by m accepted rows: their target features `(1, m, F)`, root first, and the token emitted after each
+        of them, `int64 (1, m)`."""
+        raise NotImplementedError
+
+    # ---- the target ---------------------------------------------------------------------------------------------
+
+    def bind(self, target: Any) -> BorrowedParts:
+        """Borrow the target's embeddings and head for a request; stores nothing.
+
+        Raises:
+            DrafterMismatchError: this drafter was made for another target, or the target has no head.
+        """
+        return borrow(self.config, target)
+
+    @classmethod
+    def from_target(cls, target: Any, draft_token_ids: torch.Tensor | None = None, **overrides):
+        """An untrained drafter that fits `target`, on its device and in its floating dtype.
+
+        Args:
+            target: any model with a language-model head.
+            draft_token_ids: `int64 (draft_vocab_size,)` target ids of a reduced vocabulary. Its head starts as a copy
+                of the target's rows. With only `draft_vocab_size` given, the first ids are taken.
+            overrides: config fields, stronger than what the target suggests.
+        """
+        if draft_token_ids is not None:
+            overrides["draft_vocab_size"] = len(draft_token_ids)
+        drafter = cls(cls.config_class(**{**describe_target(target), **overrides}))
+        if drafter.lm_head is not None:
+            ids = torch.arange(drafter.config.draft_vocab_size) if draft_token_ids is None else draft_token_ids
+            drafter.set_draft_vocabulary(ids, find_head(target))
+        parameter = next(p for p in find_head(target).parameters())
+        dtype = parameter.dtype if parameter.is_floating_point() else target.dtype
+        return drafter.to(device=parameter.device, dtype=dtype).eval()
+
+    @torch.no_grad()
+    def set_draft_vocabulary(self, token_ids: torch.Tensor, head: nn.Module) -> None:
+        """Make draft id i mean `token_ids[i]`, and start the own head from those rows of the target's `head`.
+
+        Raises:
+            ValueError: ids repeat or leave the target's vocabulary.
+        """
+        token_ids = token_ids.sort().values.to(self.d2t.device)
+        d2t = token_ids - torch.arange(len(token_ids), device=token_ids.device)
+        check_draft_map(d2t, self.config.vocab_size)
+        self.d2t.copy_(d2t)
+        if head.weight.is_floating_point() and head.weight.ndim == 2:
+            self.lm_head.weight.copy_(head.weight[token_ids.to(head.weight.device)])
+
+    # ---- vocabulary ---------------------------------------------------------------------------------------------
+
+    def draft_logits(self, hidden: torch.Tensor, borrowed: BorrowedParts | None = None) -> torch.Tensor:
+        """`(..., hidden_size)` to logits over the draft vocabulary: the own head's, or the target's real tokens."""
+        if self.lm_head is not None:
+            return self.lm_head(hidden)
+        if borrowed is None:
+            raise ValueError("this drafter has no head of its own: pass what `bind(target)` returned")
+        weight = getattr(borrowed.lm_head, "weight", hidden)
+        dtype = weight.dtype if weight.is_floating_point() else hidden.dtype
+        logits = borrowed.lm_head(hidden.to(device=weight.device, dtype=dtype))
+        return logits[..., : borrowed.vocab_size].to(hidden.device)
+
+    def to_target_ids(self, draft_ids: torch.Tensor) -> torch.Tensor:
+        """Draft ids to target ids."""
+        return draft_ids if self.lm_head is None else draft_ids + self.d2t[draft_ids]
+
+    def embed(self, ids: torch.Tensor, borrowed: BorrowedParts) -> torch.Tensor:
+        """The target's embeddings of `ids`, on the drafter's device and in its dtype."""
+        weight = getattr(borrowed.embed_tokens, "weight", ids)
+        return borrowed.embed_tokens(ids.to(weight.device)).to(device=self.device, dtype=self.dtype)
+
+    # ---- saving and loading -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.lm_head is not None:
+            init.zeros_(self.d2t)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """As `PreTrainedModel.from_pretrained`, but strict.
+
+        Raises:
+            DrafterLoadError: a file is corrupt, or weights are missing, unexpected or misshaped.
+            ValueError: config.json has unknown fields, or the draft vocabulary's map is bad.
+        """
+        path, options = pretrained_model_name_or_path, {k: kwargs[k] for k in HUB_OPTIONS if k in kwargs}
+        model, report = load_strictly(super().from_pretrained, path, *args, **kwargs)
+        if model.lm_head is not None:
+            check_draft_map(model.d2t, model.config.vocab_size)
+        model.generation_config = load_generation_config(path, options)
+        return (model, report) if output_loading_info else model
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
+        """As `PreTrainedModel.save_pretrained`, with generation_config.json and an `auto_map`, so that the folder
+        loads as remote code once the files of `hf_mmspec.modeling` are put beside it."""
+        self.config.auto_map = {
+            "AutoConfig": f"{type(self.config).__module__.rpartition('.')[2]}.{type(self.config).__name__}",
+            "AutoModel": f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}",
+        }
+        super().save_pretrained(save_directory, **kwargs)
+        self.generation_config.save_pretrained(save_directory)

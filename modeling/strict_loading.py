@@ -1,0 +1,93 @@
+"""Loading a drafter's folder strictly: all weights, no others, none newly initialised, sane vocabulary map.
+
+Turns what goes wrong into one error that names the file and the fix.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import GenerationConfig
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+class DrafterLoadError(OSError):
+    """A drafter's folder is incomplete, corrupt or not a drafter's; the message names file and fix."""
+
+
+def load_strictly(load, path: str | Path, *args, **kwargs) -> tuple[Any, dict]:
+    """Call `load(path, *args, output_loading_info=True, **kwargs)` and insist on a clean report.
+
+    Returns:
+        The model and transformers' loading report.
+
+    Raises:
+        DrafterLoadError: unreadable files, missing, unexpected or misshaped weights.
+    """
+    try:
+        model, report = load(path, *args, output_loading_info=True, **kwargs)
+    except (SafetensorError, EOFError) as error:
+        raise DrafterLoadError(
+            f"{path}: the weights file (model.safetensors) is corrupt or cut short ({error}). Download or save the "
+            "drafter again."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DrafterLoadError(f"{path}: a JSON file is corrupt ({error}). Download or save it again.") from error
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise DrafterLoadError(
+            f"{path}: weights in model.safetensors do not have the shapes that config.json asks for. The two files "
+            f"belong to different drafters: download or save both again. ({error})"
+        ) from error
+    _insist_on_clean_report(path, report)
+    return model, report
+
+
+def _insist_on_clean_report(path: str | Path, report: dict) -> None:
+    complaints = [
+        f"{what}: {', '.join(sorted(map(str, report[key])))}"
+        for key, what in (
+            ("missing_keys", "missing"),
+            ("unexpected_keys", "unexpected"),
+            ("mismatched_keys", "wrong shape"),
+            ("error_msgs", "errors"),
+        )
+        if report.get(key)
+    ]
+    if complaints:
+        raise DrafterLoadError(
+            f"{path}: model.safetensors does not match config.json ({'; '.join(complaints)}). Nothing is initialised "
+            "anew or left out on purpose: save the drafter again, or convert another program's checkpoint with "
+            "`mmspec convert`."
+        )
+
+
+def check_draft_map(d2t: torch.Tensor, vocab_size: int) -> None:
+    """Check a reduced vocabulary: draft id i is target id `i + d2t[i]` (offsets, so zeros are the identity).
+
+    Raises:
+        ValueError: an id falls outside the target's vocabulary, or two draft ids mean the same token.
+    """
+    ids = torch.arange(d2t.shape[0], device=d2t.device) + d2t
+    if d2t.dtype != torch.long or bool((ids < 0).any()) or bool((ids >= vocab_size).any()):
+        raise ValueError(
+            f"bad draft vocabulary: d2t must be int64 offsets (target id = draft id + d2t[draft id]) that stay within "
+            f"the target's {vocab_size} tokens; ids reach from {int(ids.min())} to {int(ids.max())}. A map that holds "
+            "target ids instead of offsets must have torch.arange subtracted."
+        )
+    if ids.unique().shape[0] != ids.shape[0]:
+        raise ValueError("bad draft vocabulary: two draft ids map to the same target token")
+
+
+def load_generation_config(path: str | Path, options: dict) -> GenerationConfig:
+    """The folder's generation_config.json (draft budget and so on); an empty one where there is none."""
+    try:
+        return GenerationConfig.from_pretrained(path, **options)
+    except OSError as error:
+        if "generation_config.json" in str(error) and (Path(path) / "generation_config.json").exists():
+            raise DrafterLoadError(f"{path}: generation_config.json is corrupt. Save it again. ({error})") from error
+        return GenerationConfig()
