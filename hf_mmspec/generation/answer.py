@@ -1,0 +1,106 @@
+"""The growing answer: the one place where a token is chosen, recorded, streamed and judged by the stopping criteria.
+
+Exactly one token at a time, as `generate` does without a drafter, so that processors and criteria never see a block
+and everything that is returned ends at the same token. Knows nothing about trees or drafters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+
+@dataclass
+class StepStates:
+    """The target's optional outputs at one position: a tuple over layers each, or None when not asked for."""
+
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class Answer:
+    """One request's token ids `(1, length)`, prompt included, with all that `generate` returns beside them."""
+
+    def __init__(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        streamer: BaseStreamer | None,
+    ):
+        def wanted(flag: bool | None) -> tuple | None:
+            return () if generation_config.return_dict_in_generate and flag else None
+
+        self.ids = input_ids
+        self.finished = False
+        self.scores = wanted(generation_config.output_scores)
+        self.logits = wanted(generation_config.output_logits)
+        self.hidden_states = wanted(generation_config.output_hidden_states)
+        self.attentions = wanted(generation_config.output_attentions)
+        self.max_length = generation_config.max_length
+        self._do_sample = generation_config.do_sample
+        self._processor = logits_processor
+        self._criteria = stopping_criteria
+        self._streamer = streamer
+
+    @property
+    def tokens_left(self) -> int:
+        """How many more tokens the length limit allows."""
+        return self.max_length - self.ids.shape[1]
+
+    def append(
+        self,
+        logits: torch.Tensor,
+        states: StepStates,
+        draft: tuple[int, torch.Tensor] | None = None,
+    ) -> int:
+        """Choose the next token from the target's `logits` `(1, V)` and append it; returns its id.
+
+        Args:
+            draft: a token that was drawn from a proposal distribution q `(V,)`, and q: the token is then accepted or
+                replaced by speculative sampling (Leviathan et al. 2023, algorithm 1). Without it, the token is the
+                target's own choice, whatever was drafted.
+        """
+        raw = logits.to(copy=True, dtype=torch.float32, device=self.ids.device)
+        scores = self._processor(self.ids, raw)
+        self._record(raw, scores, states)
+        token = self._choose(scores) if draft is None else self._accept_or_replace(scores, *draft)
+        self.ids = torch.cat([self.ids, token[:, None]], dim=-1)
+        self.finished = bool(self._criteria(self.ids, self.scores).all())
+        if self._streamer is not None:
+            self._streamer.put(token.cpu())
+        return int(token)
+
+    def end(self) -> None:
+        """Tell the streamer that no token follows."""
+        if self._streamer is not None:
+            self._streamer.end()
+
+    def _choose(self, scores: torch.Tensor) -> torch.Tensor:
+        """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`."""
+        if self._do_sample:
+            return torch.multinomial(scores.softmax(dim=-1), num_samples=1).squeeze(1)
+        return scores.argmax(dim=-1)
+
+    def _accept_or_replace(self, scores: torch.Tensor, token: int, proposal: torch.Tensor) -> torch.Tensor:
+        """Keep `token` ~ q with probability min(1, p/q), else draw from the residual max(p - q, 0)."""
+        target = scores.softmax(dim=-1)
+        proposal = proposal.to(target)[None]
+        if torch.rand((), device=target.device) * proposal[0, token] < target[0, token]:
+            return torch.full((1,), token, dtype=torch.long, device=self.ids.device)
+        residual = (target - proposal).clamp(min=0)
+        # p = q up to rounding leaves nothing: then p itself is the residual's limit.
+        weights = residual if residual.sum() > 0 else target
+        return torch.multinomial(weights, num_samples=1).squeeze(1)
+
+    def _record(self, raw: torch.Tensor, scores: torch.Tensor, states: StepStates) -> None:
+        if self.scores is not None:
+            self.scores += (scores,)
+        if self.logits is not None:
+            self.logits += (raw,)
+        if self.hidden_states is not None:
+            self.hidden_states += (states.hidden_states,)
+        if self.attentions is not None:
+            self.attentions += (states.attentions,)

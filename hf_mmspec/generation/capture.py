@@ -1,0 +1,86 @@
+"""Reads what passes through the target's text decoder: merged embeddings on the way in, features on the way out.
+
+Only looks: it changes no value, stores nothing on the model, and its hooks are gone when the `with` block ends.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+@dataclass
+class Captured:
+    """What the forwards since the last `clear` had: embeddings `(1, n, H)` and features `(1, n, F)`."""
+
+    embeds_chunks: list[torch.Tensor] = field(default_factory=list)
+    feature_chunks: list[torch.Tensor] = field(default_factory=list)
+    tap_rows: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def inputs_embeds(self) -> torch.Tensor:
+        return torch.cat(self.embeds_chunks, dim=1)
+
+    @property
+    def features(self) -> torch.Tensor:
+        return torch.cat(self.feature_chunks, dim=1)
+
+    def clear(self) -> None:
+        """Drop everything, so that no tensor of an earlier forward stays alive."""
+        self.embeds_chunks.clear()
+        self.feature_chunks.clear()
+        self.tap_rows.clear()
+
+
+@contextmanager
+def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterator[Captured]:
+    """Record the forwards of `decoder` that this thread makes inside the `with` block.
+
+    Args:
+        decoder: the text decoder (`model.get_decoder()`); called with `inputs_embeds` or `input_ids`.
+        feature_layers: `None` for the last hidden state after the final norm (EAGLE-1/2, MSD, ViSpec, FLASH), or
+            indices of decoder layers whose inputs are concatenated (EAGLE-3): `hidden_states[i]` in transformers.
+    """
+    captured, owner = Captured(), threading.get_ident()
+
+    def is_mine() -> bool:
+        # Another thread may run the same model: its rows belong to its own request.
+        return threading.get_ident() == owner
+
+    def before(module, args, kwargs):
+        if is_mine():
+            embeds = kwargs.get("inputs_embeds")
+            if embeds is None:
+                embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
+            captured.embeds_chunks.append(embeds)
+
+    def tap(index):
+        def before_layer(module, args, kwargs):
+            if is_mine():
+                captured.tap_rows[index] = args[0] if args else kwargs["hidden_states"]
+
+        return before_layer
+
+    def after(module, args, kwargs, output):
+        if not is_mine():
+            return
+        if feature_layers is None:
+            captured.feature_chunks.append(output[0])
+        else:
+            captured.feature_chunks.append(torch.cat([captured.tap_rows[index] for index in feature_layers], dim=-1))
+
+    handles = [
+        decoder.register_forward_pre_hook(before, with_kwargs=True),
+        decoder.register_forward_hook(after, with_kwargs=True),
+    ]
+    for index in dict.fromkeys(feature_layers or ()):
+        handles.append(decoder.layers[index].register_forward_pre_hook(tap(index), with_kwargs=True))
+    try:
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+        captured.clear()

@@ -1,0 +1,216 @@
+"""The door: how `model.generate(**inputs, assistant_model=drafter)` reaches our loop.
+
+transformers has no registry for drafters; `_assisted_decoding` is where an assistant arrives. `install_hook` wraps
+that method, and the validation before it, for our drafters only; everything else goes through untouched. The same
+function works without any hook: `model.generate(**inputs, custom_generate=partial(speculative_decoding,
+assistant_model=drafter))`.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
+from transformers.generation.configuration_utils import ALL_STATIC_CACHE_IMPLEMENTATIONS, GenerationMode
+from transformers.generation.streamers import BaseStreamer
+from transformers.utils import logging
+
+from hf_mmspec.modeling import DraftBudget, Drafter
+
+from .answer import Answer
+from .budget import BUDGET_FIELDS, resolve_budget
+from .capture import capture
+from .loop import decode
+from .statistics import SpeculativeOutput
+from .target import Target
+from .visual_spans import visual_token_ids
+
+logger = logging.get_logger(__name__)
+
+_TREE_ATTENTION = ("sdpa", "eager")
+
+
+def speculative_decoding(
+    model: PreTrainedModel,
+    input_ids: torch.LongTensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    assistant_model: Drafter,
+    streamer: BaseStreamer | None = None,
+    **model_kwargs: Any,
+) -> SpeculativeOutput | torch.LongTensor:
+    """Decode one request with a drafter; same tokens, scores and stops as `generate` without one.
+
+    Called by `generate` (as `assistant_model=` or `custom_generate=`), not by users directly.
+
+    Args:
+        model: the target; called `self` by `generate`.
+        input_ids: `(1, L)`, the expanded prompt (empty where the caller gave `inputs_embeds`).
+        assistant_model: a drafter of `hf_mmspec.modeling` that fits the target.
+        streamer: gets every token once, in order. `generate` does not hand its own `streamer` to a
+            `custom_generate` function: bind it there together with `assistant_model`.
+
+    Returns:
+        `SpeculativeOutput` where `return_dict_in_generate=True`, else the token ids `(1, length)`.
+
+    Raises:
+        ValueError: the request or the drafter does not fit, before any forward.
+    """
+    model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
+    _check_model(model, generation_config)
+    borrowed = assistant_model.bind(model)
+    cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
+    model_kwargs["cache"] = _croppable_cache(model, model_kwargs.get("cache"), cache_is_users, generation_config)
+    _check_request(model, input_ids, model_kwargs)
+
+    answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
+    budget = resolve_budget(model, assistant_model, generation_config)
+    with capture(model.get_decoder(), assistant_model.feature_layers) as captured:
+        target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
+        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
+    answer.end()
+
+    cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
+    if not generation_config.return_dict_in_generate:
+        return answer.ids
+    return SpeculativeOutput(
+        sequences=answer.ids,
+        scores=answer.scores,
+        logits=answer.logits,
+        attentions=answer.attentions,
+        hidden_states=answer.hidden_states,
+        cache=cache,
+        speculation=speculation,
+    )
+
+
+# What `generate` hands to an assisted decoding method besides the forward's own arguments.
+_NOT_FOR_THE_FORWARD = ("synced_gpus", "inputs_tensor", "assistant_tokenizer", "tokenizer")
+
+
+def install_hook() -> None:
+    """Teach `generate` about our drafters. Idempotent; other assistants keep the stock behaviour.
+
+    `GenerationConfig` learns four fields (`draft_depth`, `draft_top_k`, `draft_total_tokens`, `draft_mode`, all
+    `None`), so that they are accepted as `generate` arguments and typos in them still raise.
+    """
+    if hasattr(GenerationMixin._assisted_decoding, "__mmspec_stock__"):
+        return
+    for field in BUDGET_FIELDS:
+        setattr(GenerationConfig, field, None)
+    stock_decoding, stock_validation = GenerationMixin._assisted_decoding, GenerationMixin._validate_generation_mode
+
+    @functools.wraps(stock_decoding)
+    def _assisted_decoding(self, *args, assistant_model=None, **kwargs):
+        if isinstance(assistant_model, Drafter):
+            return speculative_decoding(self, *args, assistant_model=assistant_model, **kwargs)
+        return stock_decoding(self, *args, assistant_model=assistant_model, **kwargs)
+
+    @functools.wraps(stock_validation)
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
+        drafter = generation_mode_kwargs.get("assistant_model")
+        if isinstance(drafter, Drafter):
+            # Here, before images are encoded, so that a wrong drafter costs nothing.
+            _check_mode(generation_mode)
+            _check_model(self, generation_config)
+            _check_budget(generation_config)
+            drafter.bind(self)
+        return stock_validation(self, generation_mode, generation_config, generation_mode_kwargs)
+
+    _assisted_decoding.__mmspec_stock__ = stock_decoding
+    GenerationMixin._assisted_decoding = _assisted_decoding
+    GenerationMixin._validate_generation_mode = _validate_generation_mode
+
+
+def _asked_budget(generation_config: GenerationConfig) -> dict[str, Any]:
+    """The draft budget that this call asks for; None where it leaves the choice to us."""
+    return {field: getattr(generation_config, field, None) for field in BUDGET_FIELDS}
+
+
+def _check_budget(generation_config: GenerationConfig) -> None:
+    """Raises ValueError for numbers that no budget has; what is not given counts as 1."""
+    depth, top_k, total_tokens, mode = _asked_budget(generation_config).values()
+    DraftBudget(*(1 if count is None else count for count in (depth, top_k, total_tokens)), mode or "tree")
+
+
+def _check_mode(generation_mode: GenerationMode) -> None:
+    if generation_mode != GenerationMode.ASSISTED_GENERATION:
+        raise ValueError(
+            f"a drafter works with greedy decoding and sampling, not with {generation_mode.value}: "
+            "set num_beams=1 (and no constraints or penalty_alpha), or leave out `assistant_model`."
+        )
+
+
+def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) -> None:
+    """What can be said about the target before anything is computed."""
+    name = type(model).__name__
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{name} is an encoder-decoder; drafters here are for decoder-only targets.")
+    if generation_config.use_cache is False:
+        raise ValueError("speculative decoding needs a cache: remove use_cache=False.")
+    if generation_config.num_return_sequences not in (None, 1):
+        raise ValueError("a drafter answers one sequence at a time: set num_return_sequences=1.")
+    attention = model.get_decoder().config._attn_implementation
+    if attention not in _TREE_ATTENTION:
+        raise ValueError(
+            f"{name} runs with {attention!r} attention, which takes no tree masks: load it with "
+            'attn_implementation="sdpa" (or "eager").'
+        )
+
+
+def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> DynamicCache:
+    """The cache to start from: the user's DynamicCache, or an empty one in place of kinds that cannot be rolled back."""
+    if type(cache) is DynamicCache and not cache.offloading:
+        return cache
+    if cache_is_users:
+        raise ValueError(
+            f"`cache` is a {type(cache).__name__}; speculative decoding takes a DynamicCache (without offloading), "
+            "whose rows it can drop after verification."
+        )
+    kind = generation_config.cache_implementation
+    if kind in ALL_STATIC_CACHE_IMPLEMENTATIONS or kind in ("offloaded", "quantized"):
+        logger.warning_once(
+            f"cache_implementation={kind!r} cannot be combined with a drafter yet; using a preallocated cache instead."
+        )
+        return DynamicCache(config=model.config.get_text_config(decoder=True))
+    raise ValueError(
+        f"{type(model).__name__} prepares a cache of type {type(cache).__name__}, which cannot drop single rows, as "
+        "speculative decoding needs; generate without `assistant_model`."
+    )
+
+
+def _check_request(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+    """What can be said about the inputs before the first forward of the decoder."""
+    if input_ids.shape[0] > 1:
+        raise ValueError(
+            f"a drafter works on one prompt at a time for now, got a batch of {input_ids.shape[0]}: "
+            "call `generate` once per prompt."
+        )
+    embeds = model_kwargs.get("inputs_embeds")
+    if input_ids.shape[1] == 0 and (embeds is None or embeds.shape[1] == 0):
+        raise ValueError("the prompt is empty: give at least one token.")
+    if model_kwargs.get("position_ids") is None:
+        raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")
+    if embeds is None:
+        _check_images(model, input_ids, model_kwargs)
+
+
+def _check_images(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+    """Every placeholder that is not in the cache yet needs pixels."""
+    new_ids = input_ids[:, model_kwargs["cache"].get_seq_length() :]
+    encoded = model_kwargs.get("mm_encoder_outputs") or {}
+    for name, token in visual_token_ids(model.config).items():
+        pixels = model_kwargs.get("pixel_values" if name == "image" else "pixel_values_videos")
+        if encoded.get(name) is None and pixels is None and bool((new_ids == token).any()):
+            raise ValueError(
+                f"the prompt has {name} placeholders (token {token}) but no {name} was given: pass all that the "
+                f"processor returns, pixel values included, or remove the placeholder."
+            )

@@ -1,0 +1,71 @@
+"""Attention masks for verifying a draft tree on top of a filled cache: additive, four-dimensional.
+
+Additive because a boolean 4-D mask is silently wrong under eager attention; full and sliding windows alike.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from hf_mmspec.modeling import DraftTree
+
+
+@dataclass(frozen=True)
+class LayerWindows:
+    """Which attention windows the target's layers have: no limit, one limit, or both kinds."""
+
+    has_full: bool
+    window: int | None
+
+    @classmethod
+    def from_cache(cls, cache: Cache) -> "LayerWindows":
+        """Read the layer kinds from the cache that `generate` prepared.
+
+        Raises:
+            ValueError: a layer that cannot be rolled back to a tree path (linear attention, static, quantized...).
+        """
+        for layer in cache.layers:
+            if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+                raise ValueError(
+                    f"speculative decoding needs key/value caches whose rows can be dropped, but this target's cache "
+                    f"has a {type(layer).__name__}; pass a DynamicCache, or generate without `assistant_model`."
+                )
+        windows = {layer.sliding_window for layer in cache.layers if isinstance(layer, DynamicSlidingWindowLayer)}
+        if len(windows) > 1:
+            raise ValueError(f"targets with several window sizes are not supported yet, this one has {windows}.")
+        has_full = not cache.layers or any(type(layer) is DynamicLayer for layer in cache.layers)
+        return cls(has_full, next(iter(windows), None))
+
+
+def tree_attention_mask(
+    tree: DraftTree, past_length: int, hidden_columns: torch.Tensor | None, windows: LayerWindows, dtype: torch.dtype
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The mask `(1, 1, n, past_length + n)` under which each node sees the past, its ancestors and itself.
+
+    Args:
+        hidden_columns: `bool (past_length,)`, True at padding; None where there is none.
+        dtype: the target's dtype; masked places hold its minimum.
+
+    Returns:
+        One mask, or `{"full_attention": ..., "sliding_attention": ...}` where the target's layers differ.
+    """
+    nodes = len(tree)
+    visible = torch.ones(nodes, past_length + nodes, dtype=torch.bool, device=tree.tokens.device)
+    visible[:, past_length:] = tree.ancestor_mask()
+    if hidden_columns is not None:
+        visible[:, :past_length] &= ~hidden_columns.to(visible.device)
+    if windows.window is None:
+        return _additive(visible, dtype)
+    positions = torch.cat([torch.arange(past_length, device=visible.device), past_length + tree.depths])
+    near = positions[past_length:, None] - positions[None] < windows.window
+    sliding = _additive(visible & near, dtype)
+    if not windows.has_full:
+        return sliding
+    return {"full_attention": _additive(visible, dtype), "sliding_attention": sliding}
+
+
+def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]

@@ -1,0 +1,143 @@
+"""Caches: rollback in place, windows, continuation of a conversation, and no leaks between or after calls."""
+
+import gc
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from hf_mmspec.generation.cache import TreeCache
+
+from . import tiny
+from .doubles import OracleDrafter, RandomDrafter
+from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sliding_window_before_at_and_beyond(attention, shape):
+    """transformers #48280: eager crashed and sdpa was silently wrong once a burst reached the window."""
+    model = tiny.sliding_llava(attention, window=16)
+    for images, length in ((0, 6), (0, 14), (1, 12)):
+        inputs = tiny.llava_prompt(images, images, length)
+        expected = run(model, inputs, max_new_tokens=40)
+        for drafter in (RandomDrafter(model), OracleDrafter(model, new_tokens(expected[0], inputs))):
+            actual = run(model, inputs, max_new_tokens=40, assistant_model=drafter, **SHAPES[shape])
+            assert_same(expected, actual, (images, length))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("setting", ["argument", "generation_config"])
+def test_static_cache_falls_back_with_the_same_output(family, setting):
+    """transformers #32946: static caches and drafters; here a preallocated cache takes their place."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](2)
+    expected = model.generate(**inputs, max_new_tokens=10, do_sample=False)
+    kwargs = {"cache_implementation": "static"} if setting == "argument" else {}
+    if setting == "generation_config":
+        model.generation_config.cache_implementation = "static"
+    ours = model.generate(**inputs, max_new_tokens=10, do_sample=False, assistant_model=RandomDrafter(model), **kwargs)
+    assert ours.tolist() == expected.tolist()
+
+
+def test_a_users_static_cache_is_refused_before_any_work():
+    model, inputs = tiny.llava(), tiny.llava_prompt(2)
+    cache = StaticCache(config=model.config.get_text_config(), max_cache_len=200)
+    with pytest.raises(ValueError, match="StaticCache.*DynamicCache"):
+        model.generate(**inputs, max_new_tokens=4, cache=cache, assistant_model=RandomDrafter(model))
+    assert cache.get_seq_length() == 0
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_second_turn_on_the_cache_of_the_first(family, shape):
+    """transformers #31096: turn 2 is text only, the image stays in the cache and its pixels are not needed again."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](4, 1)
+
+    def two_turns(**kwargs):
+        cache = DynamicCache(config=model.config.get_text_config())
+        first, _ = run(model, inputs, cache=cache, max_new_tokens=8, **kwargs)
+        assert first.cache is cache and cache.get_seq_length() == first.sequences.shape[1] - 1
+        ids = torch.cat([first.sequences, torch.tensor([[30, 31, 32, 33]])], dim=1)
+        return run(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, cache=cache, **kwargs)
+
+    expected = two_turns()
+    assert_same(expected, two_turns(assistant_model=RandomDrafter(model), **SHAPES[shape]), shape)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_left_padding_changes_nothing(family):
+    """A padded prompt gives what plain `generate` gives, and the drafter sees no padding."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](5, 1)
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+        if name in inputs:
+            inputs[name] = torch.nn.functional.pad(inputs[name], (3, 0), value=0)
+    expected = run(model, inputs)
+    for shape in SHAPES.values():
+        drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
+        assert_same(expected, run(model, inputs, assistant_model=drafter, **shape), shape)
+        assert all(p.features.shape[1] == inputs["input_ids"].shape[1] - 3 for p in drafter.prompts)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_order_of_calls_does_not_matter(family):
+    """transformers #43952: positions of one call leaked into the next (image A, image B of another size, text)."""
+    model = tiny.FAMILIES[family]()
+    drafter = RandomDrafter(model)
+    for seed, images in ((0, 1), (1, 1), (2, 0), (3, 2), (0, 1)):
+        inputs = tiny.PROMPTS[family](seed, images)
+        fresh = run(tiny.FAMILIES[family](), inputs)
+        assert_same(fresh, run(model, inputs, assistant_model=drafter, **SHAPES["wide"]), (seed, images))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_call_leaves_nothing_behind():
+    """An exception in a round: the next call is right, no hook stays, the user's cache is as before."""
+
+    class Breaks(RandomDrafter):
+        def extend(self, state, features, next_tokens):
+            raise Interrupted
+
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    expected = run(model, inputs)
+    cache = DynamicCache(config=model.config.get_text_config())
+    with pytest.raises(Interrupted):
+        run(model, inputs, cache=cache, assistant_model=Breaks(model), **SHAPES["wide"])
+    assert cache.get_seq_length() == 0
+    assert not model.get_decoder()._forward_hooks and not model.get_decoder()._forward_pre_hooks
+    assert_same(expected, run(model, inputs, assistant_model=RandomDrafter(model), **SHAPES["wide"]), "after")
+
+
+def test_memory_is_flat_over_many_calls():
+    """vllm #15506: no tensor of an earlier call stays alive, drafting on or off."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    drafter = RandomDrafter(model)
+    shapes = [SHAPES["wide"], SHAPES["none"], SHAPES["chain"]]
+
+    def alive():
+        gc.collect()
+        return sum(1 for o in gc.get_objects() if isinstance(o, torch.Tensor))
+
+    counts = []
+    for index in range(30):
+        model.generate(**inputs, max_new_tokens=6, do_sample=False, assistant_model=drafter, **shapes[index % 3])
+        drafter.prompts.clear()
+        if index % 3 == 2:
+            counts.append(alive())
+    assert len(set(counts[1:])) == 1
+
+
+def test_keep_moves_rows_in_place():
+    """Write n rows, keep k: same storage, right rows; more rows than room make more room."""
+    cache, generator = TreeCache(num_layers=2, capacity=8), torch.Generator().manual_seed(0)
+    rows = torch.randn(1, 2, 7, 4, generator=generator)
+    for layer in range(2):
+        cache.update(rows, -rows, layer)
+    address = cache.layers[0].keys.data_ptr()
+    cache.keep(3, torch.tensor([0, 2]))
+    assert cache.get_seq_length() == 5 and cache.layers[0].keys.data_ptr() == address
+    torch.testing.assert_close(cache.layers[1].values[:, :, :5], -rows[:, :, [0, 1, 2, 3, 5]])
+    keys, _ = cache.update(rows, rows, 0)
+    torch.testing.assert_close(keys, torch.cat([rows[:, :, [0, 1, 2, 3, 5]], rows], dim=2))

@@ -1,0 +1,153 @@
+"""What may be asked: dispatch, wrappers, unusual inputs; and clear errors for what may not, before any work."""
+
+import functools
+
+import pytest
+import torch
+from transformers import GenerationMixin
+
+from hf_mmspec.generation import install_hook, speculative_decoding
+from hf_mmspec.generation.candidates import ChainCandidateGenerator
+
+from . import tiny
+from .doubles import OracleDrafter, RandomDrafter
+from .test_lossless_greedy import SHAPES, Recorder, assert_same, new_tokens, run
+
+
+@pytest.fixture
+def forbidden(monkeypatch):
+    """A LLaVA on which any forward of decoder or vision tower fails the test."""
+    model = tiny.llava()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("work was done before the error")
+
+    monkeypatch.setattr(model.get_decoder(), "forward", refuse)
+    monkeypatch.setattr(model.model.vision_tower, "forward", refuse)
+    return model
+
+
+def test_the_hook_is_idempotent_and_leaves_others_alone():
+    before = GenerationMixin._assisted_decoding
+    install_hook()
+    assert GenerationMixin._assisted_decoding is before
+    model, inputs = tiny.llama(), tiny.llava_prompt(0, images=0)
+    plain = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assisted = model.generate(**inputs, max_new_tokens=8, do_sample=False, assistant_model=tiny.llama(seed=1))
+    assert assisted.tolist() == plain.tolist()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_custom_generate_needs_no_hook(family, monkeypatch):
+    monkeypatch.setattr(
+        GenerationMixin, "_assisted_decoding", GenerationMixin._assisted_decoding.__mmspec_stock__, raising=True
+    )
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](1, 2)
+    plain = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    streamer = Recorder()
+    ours = functools.partial(speculative_decoding, assistant_model=RandomDrafter(model), streamer=streamer)
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False, draft_depth=3, custom_generate=ours)
+    assert output.tolist() == plain.tolist()
+    assert streamer.values == plain[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_chain_generator_inside_the_stock_loop(family):
+    """`ChainCandidateGenerator` honours transformers' protocol for drafters that read the target's outputs."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](1, 2)
+    plain, _ = run(model, inputs)
+    drafter = OracleDrafter(model, new_tokens(plain, inputs))
+
+    class WithOurChain(type(model)):
+        def _get_candidate_generator(self, generation_config, **kwargs):
+            return ChainCandidateGenerator(drafter, self, depth=4, max_length=generation_config.max_length)
+
+    model.__class__ = WithOurChain
+    calls = []
+    model.get_decoder().register_forward_hook(lambda *_: calls.append(1))
+    # Any other assistant leads to the stock loop; the overridden method then returns our generator.
+    ours, _ = run(model, inputs, assistant_model=tiny.llama())
+    assert ours.sequences.tolist() == plain.sequences.tolist()
+    assert len(calls) <= 1 + -(-len(drafter.answer) // 4), "the drafts were not accepted"
+
+
+def test_text_only_causal_lm():
+    model, inputs = tiny.llama(), tiny.llava_prompt(0, images=0)
+    expected = run(model, inputs)
+    for shape in SHAPES.values():
+        assert_same(expected, run(model, inputs, assistant_model=RandomDrafter(model), **shape), shape)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_inputs_embeds(family):
+    """Plain `generate` takes embeddings and returns only new tokens; so do we."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](0, 0)
+    embeds = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
+    plain = model.generate(**embeds, max_new_tokens=9, do_sample=False)
+    for shape in SHAPES.values():
+        ours = model.generate(**embeds, max_new_tokens=9, do_sample=False, assistant_model=RandomDrafter(model), **shape)
+        assert ours.tolist() == plain.tolist()
+
+
+def test_chunked_prefill():
+    model, inputs = tiny.llava(), tiny.llava_prompt(0, images=1)
+    expected = run(model, inputs)
+    drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
+    actual = run(model, inputs, prefill_chunk_size=7, assistant_model=drafter, **SHAPES["narrow"])
+    assert_same(expected, actual, "chunks")
+    assert drafter.prompts[0].features.shape[1] == inputs["input_ids"].shape[1]
+
+
+def test_spans_of_adjacent_images_stay_apart():
+    model, inputs = tiny.llava(), tiny.llava_prompt(1, images=2)
+    drafter = RandomDrafter(model)
+    run(model, inputs, assistant_model=drafter, **SHAPES["chain"])
+    (a, b), (c, d) = drafter.prompts[0].visual_spans
+    assert b == c and b - a == d - c == tiny.LLAVA_IMAGE_TOKENS
+
+
+def test_statistics_count_what_happened():
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    plain, _ = run(model, inputs)
+    answer = new_tokens(plain, inputs)
+    output, _ = run(model, inputs, assistant_model=OracleDrafter(model, answer), **SHAPES["chain"])
+    stats = output.speculation
+    assert sum(stats.accepted) + stats.rounds + 1 == len(answer)
+    assert stats.acceptance_length == pytest.approx((len(answer) - 1) / stats.rounds)
+    assert set(stats.seconds) == {"prefill", "draft", "verify", "other"} and min(stats.seconds.values()) >= 0
+    assert max(stats.drafted) == 4
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(num_beams=3), "num_beams=1"),
+        (dict(num_return_sequences=2, do_sample=True), "num_return_sequences"),
+        (dict(use_cache=False), "use_cache"),
+        (dict(draft_depth=-1), "depth"),
+        (dict(draft_mode="forest"), "mode"),
+        (dict(draft_dept=2), "draft_dept"),
+    ],
+)
+def test_requests_that_cannot_be_served(forbidden, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        forbidden.generate(**tiny.llava_prompt(), max_new_tokens=4, assistant_model=RandomDrafter(forbidden), **kwargs)
+
+
+def test_an_image_placeholder_without_pixels(forbidden):
+    inputs = tiny.llava_prompt()
+    del inputs["pixel_values"]
+    with pytest.raises(ValueError, match="no image was given"):
+        forbidden.generate(**inputs, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
+
+
+def test_an_empty_prompt(forbidden):
+    empty = {"input_ids": torch.zeros(1, 0, dtype=torch.long), "attention_mask": torch.zeros(1, 0, dtype=torch.long)}
+    with pytest.raises(ValueError):
+        forbidden.generate(**empty, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
+
+
+def test_a_batch(forbidden):
+    ids = torch.randint(3, 90, (2, 5))
+    with pytest.raises(ValueError, match="one prompt at a time"):
+        forbidden.generate(ids, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))

@@ -1,0 +1,119 @@
+"""Stops inside accepted blocks: EOS, length, stop strings, drafted EOS; nothing after the cut is returned or streamed."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, TextIteratorStreamer
+
+from . import tiny
+from .doubles import OracleDrafter, RandomDrafter
+from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
+
+
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
+def family(request):
+    return request.param, tiny.FAMILIES[request.param]()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Every id is a word of its own: `w7` and so on."""
+    vocabulary = {f"w{i} ": i for i in range(tiny.VOCAB)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="w0 "))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0 ", pad_token="w0 ")
+
+
+def both(family, images=1, **kwargs):
+    """A plain answer and an oracle for it, made without any stop."""
+    name, model = family
+    inputs = tiny.PROMPTS[name](seed=3, images=images)
+    plain, _ = run(model, inputs, eos_token_id=1, **kwargs)
+    return model, inputs, OracleDrafter(model, new_tokens(plain, inputs))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 11])
+def test_eos_in_the_middle_of_a_block(family, shape, place):
+    """transformers #47912: the block ran on past an EOS that was accepted inside it."""
+    model, inputs, oracle = both(family)
+    eos = oracle.answer[place]
+    actual = run(model, inputs, eos_token_id=eos, assistant_model=oracle, **SHAPES[shape])
+    assert_same(run(model, inputs, eos_token_id=eos), actual, (shape, place))
+    assert new_tokens(actual[0], inputs)[-1] == eos and new_tokens(actual[0], inputs).count(eos) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
+def test_length_cap_and_eos_in_one_block(family, shape, limit):
+    """sglang #31599: whichever of cap and EOS comes first decides."""
+    model, inputs, oracle = both(family)
+    for eos in (oracle.answer[2], 1):
+        kwargs = dict(max_new_tokens=limit, eos_token_id=eos)
+        actual = run(model, inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
+        assert_same(run(model, inputs, **kwargs), actual, (shape, limit, eos))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stop_strings(family, tokenizer, shape):
+    """vllm #47616, transformers #48039: scores and ids end with the text, wherever in a block the string ends."""
+    model, inputs, oracle = both(family)
+    for place in range(1, 9):
+        stop = "".join(tokenizer.convert_ids_to_tokens(oracle.answer[place - 1 : place + 1]))
+        kwargs = dict(stop_strings=[stop], tokenizer=tokenizer, eos_token_id=1)
+        actual = run(model, inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
+        assert_same(run(model, inputs, **kwargs), actual, (shape, stop))
+        scores = model.compute_transition_scores(actual[0].sequences, actual[0].scores, normalize_logits=True)
+        assert scores.shape[1] == len(actual[0].scores)
+
+
+def test_a_drafted_eos_is_only_a_candidate(family):
+    """openvino.genai #3293: the drafter proposes EOS, the target goes on."""
+
+    class Eager(RandomDrafter):
+        def next_drafts(self, state, budget):
+            for _ in range(budget.levels):
+                yield tiny.EOS, [7, 8][: budget.top_k - 1]
+
+    model, inputs, _ = both(family)
+    for shape in SHAPES.values():
+        kwargs = dict(suppress_tokens=[tiny.IMAGE_TOKEN, tiny.EOS])
+        actual = run(model, inputs, assistant_model=Eager(model), **shape, **kwargs)
+        assert_same(run(model, inputs, **kwargs), actual, shape)
+
+
+def test_max_new_tokens_zero_is_what_generate_makes_of_it(family):
+    name, model = family
+    inputs, oracle = tiny.PROMPTS[name](seed=0), RandomDrafter(model)
+    outcomes = []
+    for kwargs in ({}, {"assistant_model": oracle}):
+        try:
+            outcomes.append(model.generate(**inputs, max_new_tokens=0, do_sample=False, **kwargs).tolist())
+        except ValueError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_text_streamer_gets_the_text_once(family, tokenizer):
+    """The prompt is skipped once, nothing comes twice, and the stream ends."""
+    model, inputs, oracle = both(family)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=5)
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False, assistant_model=oracle, streamer=streamer)
+    assert "".join(streamer) == tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
+
+
+def test_hidden_states_and_attentions_end_at_the_same_token():
+    """One entry per new token, each as a step of `generate` gives it."""
+    for name in tiny.FAMILIES:
+        model = tiny.FAMILIES[name]("eager")
+        inputs = tiny.PROMPTS[name](seed=1, images=2)
+        wanted = dict(output_hidden_states=True, output_attentions=True)
+        plain, _ = run(model, inputs, **wanted)
+        for shape in SHAPES.values():
+            oracle = OracleDrafter(model, new_tokens(plain, inputs))
+            ours, _ = run(model, inputs, assistant_model=oracle, **shape, **wanted)
+            for what in ("hidden_states", "attentions"):
+                steps = list(zip(getattr(ours, what), getattr(plain, what), strict=True))
+                for mine, theirs in steps:
+                    for a, b in zip(mine, theirs, strict=True):
+                        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
