@@ -16,7 +16,9 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def own_cost_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def own_cost_cache(tmp_path_factory):
     """Measured forward costs of tiny test models do not land in the user's cache."""
-    monkeypatch.setenv("MMSPEC_CACHE", str(tmp_path_factory.mktemp("mmspec")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMSPEC_CACHE", str(tmp_path_factory.mktemp("mmspec")))
+        yield

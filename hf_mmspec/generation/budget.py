@@ -1,0 +1,175 @@
+"""Chooses how much to draft: the depth and size of the tree that give most tokens per second on this machine.
+
+Arithmetic on measured costs and measured acceptance; measures nothing itself (`costs.py`) and knows no drafter family.
+
+The model: a round with the tree (depth d, width k, n tokens) takes `v(n) + draft(d, k) + overhead` seconds and emits
+L = 1 + the sum, over its n - 1 drafted nodes, of the probability that the node is on the accepted path. A node of rank
+r at depth d is accepted with probability p[d][r] after its parent, so L is exact for best-first growth of a tree whose
+nodes are worth what nodes of their depth and rank are worth on average.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from hf_mmspec.modeling import DraftBudget
+
+from .costs import ForwardCosts, cached_costs
+
+BUDGET_FIELDS = ("draft_depth", "draft_top_k", "draft_total_tokens", "draft_mode")
+
+# The search space. Deeper or wider trees than these have not paid on any machine that was measured.
+_DEPTHS = range(1, 11)
+_TOP_KS = (1, 2, 3, 4, 6, 8, 10)
+_MOST_TOKENS = 64
+# Drafting has to promise this much over plain decoding: costs are measured with an error of about that size.
+_LEAST_GAIN = 1.02
+# Without a measurement: a drafter's first choice is right 7 times in 10, its r-th ((1 - 0.7) * 0.6)^(r - 1) as often.
+_PRIOR_ACCEPTANCE = (0.7,)
+_RANK_DISCOUNT = 0.6
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """How often the target takes a drafter's proposals.
+
+    Args:
+        by_rank: `by_rank[d - 1][r - 1]` is the probability that the target's token is the drafter's r-th choice at
+            depth d, given that the path up to depth d - 1 was accepted. The last depth stands for all deeper ones.
+    """
+
+    by_rank: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def from_depths(cls, by_depth: Sequence[float]) -> "Acceptance":
+        """From first-choice rates alone; the rates of further choices are a prior that falls geometrically."""
+        return cls(
+            tuple(
+                tuple(rate * ((1 - rate) * _RANK_DISCOUNT) ** (rank - 1) for rank in range(1, max(_TOP_KS) + 1))
+                for rate in by_depth
+            )
+        )
+
+    @classmethod
+    def of(cls, drafter: PreTrainedModel) -> "Acceptance":
+        """What the drafter's config measured (`acceptance_by_rank`, else `acceptance_by_depth`), else a prior."""
+        by_rank = getattr(drafter.config, "acceptance_by_rank", None)
+        if by_rank:
+            return cls(tuple(tuple(ranks) for ranks in by_rank))
+        return cls.from_depths(getattr(drafter.config, "acceptance_by_depth", None) or _PRIOR_ACCEPTANCE)
+
+    def at(self, depth: int, top_k: int) -> tuple[float, ...]:
+        """Probabilities of the first `top_k` choices at `depth` (from 1)."""
+        return self.by_rank[min(depth, len(self.by_rank)) - 1][:top_k]
+
+
+def choose_budget(
+    costs: ForwardCosts,
+    acceptance: Acceptance,
+    *,
+    depth: int | None = None,
+    top_k: int | None = None,
+    total_tokens: int | None = None,
+    mode: str | None = None,
+) -> DraftBudget:
+    """The budget with most expected tokens per second; what is given stays as given and the rest is searched.
+
+    Args:
+        costs: seconds of the target's and the drafter's forwards on this machine.
+        acceptance: how often drafts are accepted.
+        depth, top_k, total_tokens, mode: as in `DraftBudget`.
+
+    Returns:
+        A budget of depth 0 (plain decoding) where no tree promises to be faster; a `depth` or `total_tokens` that is
+        given is a wish to draft, and honoured.
+
+    Raises:
+        ValueError: a given value is out of range.
+    """
+    DraftBudget(*(1 if value is None else value for value in (depth, top_k, total_tokens)), mode or "tree")
+    return _search(costs, acceptance, depth, top_k, total_tokens, mode)
+
+
+def expected_length(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
+    """Expected L of the best tree with n tokens, root included, for n = 1, 2, ... (index n - 1)."""
+    return list(accumulate(sorted(_node_probabilities(acceptance, depth, top_k), reverse=True), initial=1.0))
+
+
+def resolve_budget(
+    target: PreTrainedModel, drafter: PreTrainedModel, generation_config: GenerationConfig
+) -> DraftBudget:
+    """The budget for one request: its own wishes, then the drafter's `generation_config`, then the automatic choice.
+
+    Call it before the request's prefill: the first call for a target measures it (about two seconds, then cached).
+
+    Args:
+        generation_config: the request's; its `draft_depth`, `draft_top_k`, `draft_total_tokens` and `draft_mode`
+            count where they are not None.
+
+    Raises:
+        ValueError: a wish is out of range.
+    """
+    depth, top_k, total_tokens, mode = (
+        _first(getattr(generation_config, name, None), getattr(drafter.generation_config, name, None))
+        for name in BUDGET_FIELDS
+    )
+    if depth is not None and (depth == 0 or mode == "chain"):
+        return DraftBudget(depth, _first(top_k, 1), _first(total_tokens, depth + 1), mode or "tree")
+    if depth is not None and top_k is not None and total_tokens is not None:
+        return DraftBudget(depth, top_k, total_tokens, mode or "tree")
+    return choose_budget(
+        cached_costs(target, drafter),
+        Acceptance.of(drafter),
+        depth=depth,
+        top_k=top_k,
+        total_tokens=total_tokens,
+        mode=mode,
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _node_probabilities(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
+    """Acceptance probability of every candidate node of a tree grown like EAGLE-2's: the best `top_k` of a level
+    are expanded, each into its `top_k` best children."""
+    nodes: list[float] = []
+    level = [1.0]
+    for below in range(1, depth + 1):
+        children = [parent * rate for parent in level for rate in acceptance.at(below, top_k)]
+        nodes += children
+        level = sorted(children, reverse=True)[:top_k]
+    return nodes
+
+
+@lru_cache(maxsize=256)
+def _search(
+    costs: ForwardCosts,
+    acceptance: Acceptance,
+    depth: int | None,
+    top_k: int | None,
+    total_tokens: int | None,
+    mode: str | None,
+) -> DraftBudget:
+    drafting_is_wanted = depth is not None or total_tokens is not None
+    best = DraftBudget(0, 1, 1)
+    best_speed = -math.inf if drafting_is_wanted else _LEAST_GAIN / costs.verify_seconds(1)
+    for d in _DEPTHS if depth is None else [depth]:
+        for k in [1] if mode == "chain" else _TOP_KS if top_k is None else [top_k]:
+            lengths = expected_length(acceptance, d, k)[:_MOST_TOKENS]
+            for n in range(2, len(lengths) + 1) if total_tokens is None else [min(total_tokens, len(lengths))]:
+                speed = lengths[n - 1] / costs.round_seconds(n, d, k)
+                if speed > best_speed:
+                    best_speed = speed
+                    best = DraftBudget(d, k, total_tokens or n, _shape(mode, k))
+    return best
+
+
+def _shape(mode: str | None, top_k: int) -> Any:
+    return mode or ("chain" if top_k == 1 else "tree")

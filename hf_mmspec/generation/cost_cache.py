@@ -1,0 +1,80 @@
+"""Keeps measured costs in the process and on disk, one small JSON file per key.
+
+Knows nothing about what the numbers mean. A file that cannot be read or written is ignored, never fatal.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+# What this process has measured or read; the numbers of a key never change while it runs.
+_known: dict[str, dict[str, float]] = {}
+
+
+def remembered(key: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """The numbers kept for `key`, or those of `measure()`, which are kept from then on."""
+    path = cache_folder() / f"{key}.json"
+    if str(path) not in _known:
+        numbers = _read(path)
+        if numbers is None:
+            numbers = measure()
+            _write(path, numbers)
+        _known[str(path)] = numbers
+    return _known[str(path)]
+
+
+def cache_folder() -> Path:
+    """`$MMSPEC_CACHE`, else `mmspec` in the Hugging Face cache home."""
+    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    return Path(os.environ.get("MMSPEC_CACHE", os.path.join(home, "mmspec"))).expanduser()
+
+
+def fingerprint(*models: PreTrainedModel) -> str:
+    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, dtype, device
+    and attention implementation of each model."""
+    facts = [_machine(), torch.__version__, transformers.__version__, str(torch.get_num_threads())]
+    for model in models:
+        config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
+        facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
+        facts += [str(model.dtype), str(model.device), str(model.config._attn_implementation)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+
+
+@cache
+def _machine() -> str:
+    """Processor and accelerator, as far as they can be named."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = "".join(dict.fromkeys(line for line in lines if line.startswith(("model name", "flags"))))
+    except OSError:
+        cpu = platform.processor()
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return f"{platform.machine()} {os.cpu_count()} {cpu} {accelerator}"
+
+
+def _read(path: Path) -> dict[str, float] | None:
+    try:
+        numbers = json.loads(path.read_text())
+        return {str(name): float(value) for name, value in numbers.items()} or None
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def _write(path: Path, numbers: dict[str, float]) -> None:
+    """Written aside and renamed, so that no reader ever sees half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+            json.dump(numbers, file)
+        os.replace(file.name, path)
+    except OSError:
+        return  # a read-only home costs the next process two seconds, nothing else

@@ -1,0 +1,195 @@
+"""Measures what forwards cost on this machine: n tokens through the target, one level of a draft tree.
+
+Times and caches; decides nothing (`budget.py` does). Neither the request nor the random state is touched.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from statistics import median_low
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_mmspec.modeling import DraftBudget, TargetPrompt
+
+from .cache import TreeCache
+from .cost_cache import fingerprint, remembered
+
+# Tokens in the cache while forwards are timed: a picture and a short conversation.
+CONTEXT = 300
+# In the order of importance: a slow target is timed at the first few only, the rest is interpolated.
+_SIZES = (1, 8, 32, 16, 4, 64, 2, 24, 48)
+_ESSENTIAL = 3
+_WIDTHS = (1, 4, 10)
+_LEVELS = 4
+_TIME_LIMIT = 1.2  # seconds for the target, the same again at most for the drafter
+_REPETITIONS = 5
+# Host work per round that is in neither forward (acceptance, processors, cache), as a share of one decoding step.
+_OVERHEAD_SHARE = 0.03
+
+Points = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class ForwardCosts:
+    """Seconds on one machine; grids are `(size, seconds)` pairs, read with linear interpolation.
+
+    Args:
+        verify: the target's forward over n new tokens, head included, on top of `CONTEXT` cached ones.
+        first_level: what the drafter needs for a tree of one level: taking in the accepted rows, and level 1.
+        level: one further level of the tree, by the number of nodes that are expanded.
+        overhead: the rest of a round.
+    """
+
+    verify: Points
+    first_level: float
+    level: Points
+    overhead: float = 0.0
+
+    def verify_seconds(self, tokens: int) -> float:
+        """Seconds of the target's forward over `tokens` new tokens."""
+        return _interpolate(self.verify, tokens)
+
+    def growth(self, tokens: int) -> float:
+        """v(n): the forward over n tokens relative to the forward over one."""
+        return self.verify_seconds(tokens) / self.verify_seconds(1)
+
+    def draft_seconds(self, depth: int, top_k: int) -> float:
+        """Seconds of drafting a tree of `depth` levels, `top_k` nodes expanded on each."""
+        return self.first_level + (depth - 1) * _interpolate(self.level, top_k) if depth else 0.0
+
+    def round_seconds(self, tokens: int, depth: int, top_k: int) -> float:
+        """Seconds of a whole round."""
+        return self.verify_seconds(tokens) + self.draft_seconds(depth, top_k) + self.overhead
+
+
+def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
+    """`measure_costs`, measured once per machine, target and drafter and kept in the process and on disk."""
+    verify = remembered(fingerprint(target), lambda: _to_json(measure_verify(target)))
+    draft = remembered(fingerprint(target, drafter), lambda: _to_json(_measure_draft(target, drafter)))
+    return _combine(_from_json(verify), _from_json(draft))
+
+
+def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
+    """Time the forwards of `target` and `drafter` now, with random text over a cache of `CONTEXT` tokens."""
+    return _combine(measure_verify(target), _measure_draft(target, drafter))
+
+
+@torch.no_grad()
+def measure_verify(
+    target: PreTrainedModel, sizes: Iterable[int] = _SIZES, time_limit: float = _TIME_LIMIT
+) -> dict[int, float]:
+    """Median seconds of the target's forward, head included, by number of new tokens.
+
+    Args:
+        sizes: numbers of tokens, the important ones first: after `time_limit` seconds only the first three are sure
+            to be there.
+    """
+    decoder, head = target.get_decoder(), target.get_output_embeddings()
+    cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
+    decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
+
+    def forward(tokens: int) -> None:
+        cache.truncate(CONTEXT)
+        head(decoder(input_ids=_ordinary_ids(target, tokens), cache=cache, use_cache=True)[0])
+
+    forward(1)  # the first step pays for kernels and memory that later ones find ready
+    return _median_seconds({n: partial(forward, n) for n in sizes}, target.device, time_limit)
+
+
+@torch.no_grad()
+def _measure_draft(target: PreTrainedModel, drafter: Any) -> dict[int, float]:
+    """Seconds of a first level (key 0) and of one more level by width (other keys)."""
+    state, features = _draft_state(target, drafter)
+
+    def propose(levels: int, width: int) -> None:
+        drafter.propose(state, DraftBudget(levels, width, levels * width + 1), temperature=None)
+
+    runs: dict[Any, Callable[[], Any]] = {
+        (levels, width): partial(propose, levels, width) for width in _WIDTHS for levels in (1, _LEVELS)
+    }
+    rows = 3
+    runs["extend"] = lambda: drafter.extend(state, features[:, :rows], _ordinary_ids(target, rows))
+    seconds = _median_seconds(runs, target.device, _TIME_LIMIT)
+    per_level = {w: max(seconds[_LEVELS, w] - seconds[1, w], 0.0) / (_LEVELS - 1) for w in _WIDTHS}
+    return {0: seconds["extend"] + seconds[1, _WIDTHS[-1]], **per_level}
+
+
+def _draft_state(target: PreTrainedModel, drafter: Any) -> tuple[Any, torch.Tensor]:
+    """A drafter state after a prompt of `CONTEXT` tokens with random features, which are returned too."""
+    ids = _ordinary_ids(target, CONTEXT)
+    embeds = target.get_input_embeddings()(ids)
+    width = embeds.shape[-1] * (len(drafter.feature_layers) if drafter.feature_layers is not None else 1)
+    generator = torch.Generator().manual_seed(0)  # the global random state belongs to the request
+    features = torch.randn(1, CONTEXT, width, generator=generator).to(embeds)
+    prompt = TargetPrompt(ids, embeds, features)
+    return drafter.prefill(prompt, ids[:, -1:], drafter.bind(target)), features
+
+
+def _ordinary_ids(target: PreTrainedModel, count: int) -> torch.Tensor:
+    """`int64 (1, count)` token ids of text: no placeholder of an image or a video among them."""
+    placeholders = {getattr(target.config, f"{name}_token_id", None) for name in ("image", "video", "audio")}
+    vocab_size = target.config.get_text_config(decoder=True).vocab_size
+    text = [token for token in range(min(vocab_size, 512)) if token not in placeholders]
+    return torch.tensor([[text[7 * i % len(text)] for i in range(count)]], device=target.device)
+
+
+def _median_seconds(runs: Mapping[Any, Callable[[], Any]], device: torch.device, limit: float) -> dict[Any, float]:
+    """Median seconds of each run. The runs take turns, so that a change of the machine's pace hits all alike."""
+    samples: dict[Any, list[float]] = {}
+    deadline = time.perf_counter() + limit
+    for repetition in range(_REPETITIONS):
+        for position, (name, run) in enumerate(runs.items()):
+            needed = repetition == 0 and (position < _ESSENTIAL or not isinstance(name, int))
+            if needed or time.perf_counter() < deadline:
+                samples.setdefault(name, []).append(_seconds(run, device))
+    return {name: median_low(values) for name, values in samples.items()}
+
+
+def _seconds(run: Callable[[], Any], device: torch.device) -> float:
+    _finish_queued_work(device)
+    start = time.perf_counter()
+    run()
+    _finish_queued_work(device)
+    return time.perf_counter() - start
+
+
+def _finish_queued_work(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _combine(verify: Mapping[int, float], draft: Mapping[int, float]) -> ForwardCosts:
+    levels = {width: seconds for width, seconds in draft.items() if width > 0}
+    return ForwardCosts(
+        verify=_monotonic(verify), first_level=draft[0], level=_monotonic(levels), overhead=_OVERHEAD_SHARE * verify[1]
+    )
+
+
+def _monotonic(points: Mapping[int, float]) -> Points:
+    """Sorted by size; more tokens never cost less, whatever the noise says."""
+    grid, most = [], 0.0
+    for size in sorted(points):
+        most = max(most, points[size])
+        grid.append((size, most))
+    return tuple(grid)
+
+
+def _interpolate(points: Points, size: int) -> float:
+    """Linear between grid points, and on along the last two beyond the grid."""
+    if len(points) == 1:
+        return points[0][1]
+    upper = next((i for i, (at, _) in enumerate(points) if at >= size), len(points) - 1)
+    (x0, y0), (x1, y1) = points[max(upper, 1) - 1], points[max(upper, 1)]
+    return y0 + (y1 - y0) * (size - x0) / (x1 - x0)
+
+
+def _to_json(points: Mapping[int, float]) -> dict[str, float]:
+    return {str(size): seconds for size, seconds in points.items()}
+
+
+def _from_json(points: Mapping[str, float]) -> dict[int, float]:
+    return {int(size): seconds for size, seconds in points.items()}

@@ -1,0 +1,224 @@
+"""The automatic draft budget: what it chooses from given costs, and that measuring leaves no trace."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from hf_mmspec.generation import budget, cost_cache, costs
+from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, resolve_budget
+from hf_mmspec.generation.costs import ForwardCosts, measure_costs, measure_verify
+from hf_mmspec.modeling import DraftBudget, ViSpecDrafter
+
+from .tiny import llava, llava_prompt, qwen
+
+# Seconds in units of one decoding step; the two machines of the design document.
+FLAT = {1: 1.0, 8: 1.1, 16: 1.2, 32: 1.3, 64: 1.6}
+STEEP = {1: 1.0, 2: 1.65, 8: 1.7, 16: 2.0, 32: 2.5, 64: 3.5}
+GOOD = Acceptance.from_depths([0.8, 0.78, 0.75, 0.72, 0.7])
+USELESS = Acceptance.from_depths([0.02])
+
+
+def machine(growth, step=0.08):
+    return ForwardCosts(tuple(growth.items()), first_level=0.1, level=((1, step), (10, 1.5 * step)), overhead=0.03)
+
+
+def test_wide_tree_where_many_tokens_are_cheap_and_small_one_where_they_are_not():
+    wide, small = choose_budget(machine(FLAT), GOOD), choose_budget(machine(STEEP), GOOD)
+    assert wide.mode == small.mode == "tree"
+    assert wide.total_tokens >= 16 and wide.top_k >= 3
+    assert 2 <= small.total_tokens <= 12
+    assert small.depth <= wide.depth
+
+
+def test_nothing_is_drafted_by_a_useless_drafter():
+    assert choose_budget(machine(FLAT), USELESS).depth == 0
+    assert choose_budget(machine(STEEP), USELESS).depth == 0
+
+
+def test_slow_drafter_drafts_less():
+    fast, slow = choose_budget(machine(FLAT, 0.02), GOOD), choose_budget(machine(FLAT, 0.5), GOOD)
+    assert slow.depth < fast.depth
+
+
+def test_a_chain_where_siblings_are_never_right():
+    only_first = Acceptance(((0.9, 0.0, 0.0),))
+    chosen = choose_budget(machine(FLAT), only_first)
+    assert chosen.mode == "chain" and chosen.total_tokens == chosen.depth + 1
+
+
+def test_expected_length_of_a_chain_is_the_geometric_sum():
+    lengths = expected_length(Acceptance(((0.5,), (0.4,))), depth=3, top_k=1)
+    assert lengths == pytest.approx([1, 1.5, 1.7, 1.78])
+
+
+def test_expected_length_counts_the_most_probable_nodes_first():
+    lengths = expected_length(Acceptance(((0.6, 0.3), (0.5, 0.1))), depth=2, top_k=2)
+    assert lengths == pytest.approx([1, 1.6, 1.9, 2.2, 2.35, 2.41, 2.44])
+
+
+def test_expected_length_agrees_with_a_simulation():
+    """Draw the target's rank at each depth and walk the tree of all nodes."""
+    rates, top_k, depth = (0.6, 0.25), 2, 3
+    generator = torch.Generator().manual_seed(0)
+    ranks = torch.multinomial(torch.tensor([*rates, 0.15]), 20_000 * depth, replacement=True, generator=generator)
+    accepted = (ranks.view(-1, depth) < top_k).long().cumprod(1).sum(1)
+    # With two beams of two children each, all eight paths of depth 3 cannot be there: level 3 has four nodes.
+    assert expected_length(Acceptance((rates,)), 2, top_k)[-1] == pytest.approx(
+        1 + accepted.clamp(max=2).float().mean().item(), abs=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"depth": 2},
+        {"top_k": 5},
+        {"total_tokens": 7},
+        {"mode": "chain"},
+        {"depth": 3, "top_k": 2},
+        {"depth": 1, "total_tokens": 4},
+        {"depth": 2, "mode": "tree"},
+    ],
+)
+def test_what_is_given_stays_as_given(given):
+    chosen = choose_budget(machine(FLAT), GOOD, **given)
+    assert {name: getattr(chosen, name) for name in given} == given
+    assert chosen.depth > 0
+
+
+@pytest.mark.parametrize("given", [{"depth": 3}, {"total_tokens": 6}])
+def test_an_explicit_wish_to_draft_is_honoured_even_if_it_does_not_pay(given):
+    assert choose_budget(machine(STEEP), USELESS, **given).depth > 0
+
+
+@pytest.mark.parametrize("given", [{"depth": -1}, {"top_k": 0}, {"total_tokens": 0}, {"mode": "bush"}, {"depth": 1.5}])
+def test_impossible_wishes_are_errors(given):
+    with pytest.raises(ValueError, match="draft budget"):
+        choose_budget(machine(FLAT), GOOD, **given)
+
+
+def test_acceptance_by_rank_is_preferred_to_acceptance_by_depth_and_to_the_prior():
+    def of(**fields):
+        return Acceptance.of(SimpleNamespace(config=SimpleNamespace(**fields)))
+
+    assert of(acceptance_by_rank=[[0.6, 0.2]], acceptance_by_depth=[0.5]).at(4, 2) == (0.6, 0.2)
+    assert of(acceptance_by_depth=[0.5]).at(1, 1) == (0.5,)
+    assert 0 < of().at(1, 1)[0] < 1
+    assert all(sum(ranks) <= 1 for ranks in of(acceptance_by_depth=[0.99, 0.5, 0.01]).by_rank)
+
+
+def test_growth_is_interpolated_and_goes_on_beyond_the_grid():
+    measured = machine({1: 2.0, 9: 4.0, 17: 8.0})
+    assert [measured.growth(n) for n in (1, 5, 9, 13, 25)] == pytest.approx([1, 1.5, 2, 3, 6])
+
+
+# -- with real models ------------------------------------------------------------------------------------------------
+
+
+def untrained(target, **fields):
+    return ViSpecDrafter.from_target(target, **fields).eval()
+
+
+def resolve(target, drafter, **given):
+    config = GenerationConfig()
+    for name, value in given.items():
+        setattr(config, name, value)
+    return resolve_budget(target, drafter, config)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMSPEC_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("family", [llava, qwen])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_measuring_works_on_every_family_and_leaves_no_trace(family, attention):
+    target = family(attention)
+    drafter = untrained(target)
+    random_state, attributes = torch.get_rng_state(), set(vars(target)) | set(vars(target.model))
+    measured = measure_costs(target, drafter)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert set(vars(target)) | set(vars(target.model)) == attributes
+    assert measured.verify_seconds(1) > 0 and measured.first_level > 0
+    assert [n for n, _ in measured.verify] == [1, 2, 4, 8, 16, 24, 32, 48, 64]
+    assert list(measured.verify) == sorted(measured.verify, key=lambda point: point[1])
+
+
+def test_slow_target_is_timed_at_the_essential_sizes_only():
+    assert sorted(measure_verify(llava(), time_limit=0.0)) == [1, 8, 32]
+
+
+def test_answers_do_not_change_by_measuring(own_cache):
+    target, inputs = qwen(), llava_prompt(images=0)
+    before = target.generate(**inputs, max_new_tokens=8, do_sample=False)
+    measure_costs(target, untrained(target))
+    assert torch.equal(before, target.generate(**inputs, max_new_tokens=8, do_sample=False))
+
+
+def test_measured_once_and_kept_on_disk(own_cache, monkeypatch):
+    target = llava()
+    drafter = untrained(target)
+    first = costs.cached_costs(target, drafter)
+    assert len(list(own_cache.glob("*.json"))) == 2 and not list(own_cache.glob("*.tmp"))
+    monkeypatch.setattr(cost_cache, "_known", {})  # a new process
+    monkeypatch.setattr(costs, "measure_verify", lambda target: pytest.fail("measured again"))
+    assert costs.cached_costs(target, drafter) == first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"1": "fast"}', "null", "{}"])
+def test_a_broken_cache_file_is_measured_again(own_cache, monkeypatch, text):
+    target = llava()
+    drafter = untrained(target)
+    costs.cached_costs(target, drafter)
+    for path in own_cache.glob("*.json"):
+        path.write_text(text)
+    monkeypatch.setattr(cost_cache, "_known", {})
+    assert costs.cached_costs(target, drafter).verify_seconds(1) > 0
+    assert all(json.loads(path.read_text()) for path in own_cache.glob("*.json"))
+
+
+def test_an_unwritable_cache_is_not_fatal(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MMSPEC_CACHE", str(tmp_path / "file"))
+    target = llava()
+    assert costs.cached_costs(target, untrained(target)).verify_seconds(1) > 0
+
+
+def test_key_knows_dtype_threads_attention_and_drafter():
+    target = llava()
+    keys = {cost_cache.fingerprint(target), cost_cache.fingerprint(target, untrained(target))}
+    keys.add(cost_cache.fingerprint(llava("eager")))
+    keys.add(cost_cache.fingerprint(llava().bfloat16()))
+    assert len(keys) == 4
+    assert cost_cache.fingerprint(llava(seed=1)) == cost_cache.fingerprint(target)
+
+
+def test_request_wins_over_drafter_and_drafter_over_the_machine(monkeypatch):
+    monkeypatch.setattr(budget, "cached_costs", lambda *models: machine(FLAT))
+    target = llava()
+    drafter = untrained(target, acceptance_by_depth=[0.8, 0.7])
+    assert resolve(target, drafter).total_tokens > 1
+    drafter.generation_config.draft_depth = 2
+    assert resolve(target, drafter).depth == 2
+    assert resolve(target, drafter, draft_depth=4).depth == 4
+    assert resolve(target, drafter, draft_depth=0) == DraftBudget(0, 1, 1)
+    assert resolve(target, drafter, draft_mode="chain") == DraftBudget(2, 1, 3, "chain")
+
+
+def test_a_complete_wish_measures_nothing(monkeypatch):
+    monkeypatch.setattr(budget, "cached_costs", lambda *models: pytest.fail("measured"))
+    target = llava()
+    drafter = untrained(target)
+    given = {"draft_depth": 3, "draft_top_k": 4, "draft_total_tokens": 12}
+    assert resolve(target, drafter, **given) == DraftBudget(3, 4, 12, "tree")
+
+
+def test_automatic_off_for_a_drafter_that_was_measured_to_be_useless(monkeypatch):
+    monkeypatch.setattr(budget, "cached_costs", lambda *models: machine(STEEP))
+    target = llava()
+    assert resolve(target, untrained(target, acceptance_by_depth=[0.01])).depth == 0
