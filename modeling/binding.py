@@ -162,7 +162,7 @@ def describe_target(target: Any) -> dict[str, Any]:
         "intermediate_size": text.intermediate_size,
         "num_attention_heads": text.num_attention_heads,
         "num_key_value_heads": text.num_key_value_heads,
-        "head_dim": getattr(text, "head_dim", None),
+        "head_dim": getattr(text, "head_dim", None) or 0,
         "rms_norm_eps": getattr(text, "rms_norm_eps", 1e-6),
         "max_position_embeddings": text.max_position_embeddings,
         "rope_parameters": rope if "rope_theta" in rope else None,

@@ -3,6 +3,7 @@
 Knows no drafter family; each family adds its own fields in `configuration_<family>.py`.
 """
 
+from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 # Keys that are no fields of a config but may stand in a config.json, or are consumed by `PreTrainedConfig` itself.
@@ -25,6 +26,7 @@ _FOREIGN_KEYS = {
 }
 
 
+@strict
 class DrafterConfig(PreTrainedConfig):
     """Fields common to all drafters. Sizes are the drafter's own unless a field says "the target's".
 
@@ -33,6 +35,7 @@ class DrafterConfig(PreTrainedConfig):
         intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, hidden_act,
             rms_norm_eps, attention_bias, mlp_bias, attention_dropout, max_position_embeddings, initializer_range:
             the decoder layer, as in `LlamaConfig`, except that `attention_bias` means query, key and value only.
+            `num_key_value_heads` and `head_dim` of 0 are filled in (no grouping; hidden size / heads).
         rope_parameters: transformers' own spelling, e.g. `{"rope_type": "default", "rope_theta": 10000.0}`.
         vocab_size: the *target's* (padded) vocabulary; `generate` compares it.
         real_vocab_size: the target's number of real tokens, when known. With it, targets that only differ in padding
@@ -59,12 +62,12 @@ class DrafterConfig(PreTrainedConfig):
     intermediate_size: int = 1536
     num_hidden_layers: int = 1
     num_attention_heads: int = 8
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: int = 0
+    head_dim: int = 0
     hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
     attention_bias: bool = False
-    attention_dropout: float = 0.0
+    attention_dropout: int | float = 0.0
     mlp_bias: bool = False
     max_position_embeddings: int = 8192
     initializer_range: float = 0.02
@@ -84,14 +87,14 @@ class DrafterConfig(PreTrainedConfig):
                 "newer version (upgrade hf_mmspec), by another program (use `mmspec convert`), or they are misspelt."
             )
         kwargs.pop("use_cache", None)
-        if self.num_key_value_heads is None:
+        if not self.num_key_value_heads:
             self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None:
+        if not self.head_dim:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
-        self._check_sizes()
 
-    def _check_sizes(self) -> None:
+    def validate_architecture(self) -> None:
+        """Called by `@strict` after the fields' types are checked."""
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "

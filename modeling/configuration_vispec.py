@@ -1,8 +1,11 @@
 """Configuration of the ViSpec drafter (arXiv 2509.15235)."""
 
+from huggingface_hub.dataclasses import strict
+
 from .configuration_drafter import DrafterConfig
 
 
+@strict
 class ViSpecConfig(DrafterConfig):
     """`DrafterConfig` plus what ViSpec adds.
 
@@ -20,7 +23,7 @@ class ViSpecConfig(DrafterConfig):
     num_q: int = 2
     fc_bias: bool = True
 
-    def _check_sizes(self) -> None:
-        super()._check_sizes()
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
         if self.num_q < 1:
             raise ValueError(f"num_q must be at least 1, got {self.num_q}")

@@ -35,14 +35,16 @@ class Drafter(PreTrainedModel):
     base_model_prefix = "drafter"
     main_input_name = "features"
     _supports_sdpa = True
+    d2t: torch.Tensor | None
 
     def __init__(self, config: DrafterConfig):
         super().__init__(config)
         self.generation_config = GenerationConfig()
         self.lm_head: nn.Linear | None = None
+        self.register_buffer("d2t", None)
         if config.draft_vocab_size is not None:
             self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
-            self.register_buffer("d2t", torch.zeros(config.draft_vocab_size, dtype=torch.long))
+            self.d2t = torch.zeros(config.draft_vocab_size, dtype=torch.long)
 
     # ---- what a family implements -------------------------------------------------------------------------------
 
@@ -97,12 +99,14 @@ class Drafter(PreTrainedModel):
         return drafter.to(device=parameter.device, dtype=dtype).eval()
 
     @torch.no_grad()
-    def set_draft_vocabulary(self, token_ids: torch.Tensor, head: nn.Module) -> None:
+    def set_draft_vocabulary(self, token_ids: torch.Tensor, head: Any) -> None:
         """Make draft id i mean `token_ids[i]`, and start the own head from those rows of the target's `head`.
 
         Raises:
             ValueError: ids repeat or leave the target's vocabulary.
         """
+        if self.lm_head is None or self.d2t is None:
+            raise ValueError("this drafter borrows the target's head: set `draft_vocab_size` in its config")
         token_ids = token_ids.sort().values.to(self.d2t.device)
         d2t = token_ids - torch.arange(len(token_ids), device=token_ids.device)
         check_draft_map(d2t, self.config.vocab_size)
@@ -125,7 +129,7 @@ class Drafter(PreTrainedModel):
 
     def to_target_ids(self, draft_ids: torch.Tensor) -> torch.Tensor:
         """Draft ids to target ids."""
-        return draft_ids if self.lm_head is None else draft_ids + self.d2t[draft_ids]
+        return draft_ids if self.d2t is None else draft_ids + self.d2t[draft_ids]
 
     def embed(self, ids: torch.Tensor, borrowed: BorrowedParts) -> torch.Tensor:
         """The target's embeddings of `ids`, on the drafter's device and in its dtype."""

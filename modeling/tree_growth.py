@@ -63,8 +63,14 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
         beam = best + pool_size
         pool_size += k * k
 
-    pools = (torch.cat(pool) for pool in (pool_tokens, pool_parents, pool_depths, pool_scores))
-    return DraftTree.from_candidates(root, *pools, total_tokens=budget.total_tokens)
+    return DraftTree.from_candidates(
+        root,
+        tokens=torch.cat(pool_tokens),
+        parents=torch.cat(pool_parents),
+        depths=torch.cat(pool_depths),
+        scores=torch.cat(pool_scores),
+        total_tokens=budget.total_tokens,
+    )
 
 
 def grow_chain(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budget: DraftBudget) -> DraftTree:
