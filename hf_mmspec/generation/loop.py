@@ -26,7 +26,9 @@ def decode(
     state: DraftState | None = None
     with speculation.timing("prefill"):
         outputs, prompt = target.prefill(answer.ids, generation_config)
-        token = answer.append(outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions")))
+        token = answer.append(
+            outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
+        )
         del outputs
         if budget.depth > 0 and not answer.finished:
             state = drafter.prefill(prompt, _as_row([token], answer), borrowed)

@@ -167,7 +167,7 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
 
 
 def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> DynamicCache:
-    """The cache to start from: the user's DynamicCache, or an empty one in place of kinds that cannot be rolled back."""
+    """The user's DynamicCache, or an empty one in place of kinds that cannot be rolled back."""
     if type(cache) is DynamicCache and not cache.offloading:
         return cache
     if cache_is_users:

@@ -99,7 +99,9 @@ class Target:
             if not real.all():
                 embeds, features = embeds[:, real.to(embeds.device)], features[:, real.to(features.device)]
                 ids = None if ids is None else ids[:, real.to(ids.device)]
-        spans = [] if ids is None else find_visual_spans(ids[0], self.model.config, self._kwargs.get("mm_encoder_outputs"))
+        spans = (
+            [] if ids is None else find_visual_spans(ids[0], self.model.config, self._kwargs.get("mm_encoder_outputs"))
+        )
         return TargetPrompt(ids, embeds, features, spans, start)
 
     def _remember_positions(self) -> None:
@@ -116,7 +118,12 @@ class Target:
         self._captured.clear()
         ancestors = tree.ancestor_mask()
         return Verified(
-            outputs.logits[0], features, self._length, ancestors, outputs.get("hidden_states"), outputs.get("attentions")
+            outputs.logits[0],
+            features,
+            self._length,
+            ancestors,
+            outputs.get("hidden_states"),
+            outputs.get("attentions"),
         )
 
     def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
@@ -124,7 +131,9 @@ class Target:
         hidden_columns = None
         if self._padding is not None:
             hidden_columns = torch.nn.functional.pad(self._padding, (0, self._length - self._padding.shape[0]))
-        kwargs = {name: value for name, value in self._kwargs.items() if name not in ("attention_mask", "position_ids")}
+        kwargs = {
+            name: value for name, value in self._kwargs.items() if name not in ("attention_mask", "position_ids")
+        }
         kwargs["logits_to_keep"] = 0
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:

@@ -123,7 +123,9 @@ def test_same_as_generate(family, kind):
         inputs = tiny.PROMPTS[name](seed=index, images=index % 3)
         expected = run(model, inputs, **REQUESTS[kind]())
         shapes = list(SHAPES.items())
-        for offset, drafter in enumerate([RandomDrafter(model), OracleDrafter(model, new_tokens(expected[0], inputs))]):
+        for offset, drafter in enumerate(
+            [RandomDrafter(model), OracleDrafter(model, new_tokens(expected[0], inputs))]
+        ):
             shape, budget = shapes[(index + offset) % len(shapes)]
             actual = run(model, inputs, assistant_model=drafter, **budget, **REQUESTS[kind]())
             assert_same(expected, actual, (kind, index, shape, type(drafter).__name__))

@@ -46,7 +46,7 @@ def test_custom_generate_needs_no_hook(family, monkeypatch):
     plain = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     streamer = Recorder()
     ours = functools.partial(speculative_decoding, assistant_model=RandomDrafter(model), streamer=streamer)
-    output = model.generate(**inputs, max_new_tokens=12, do_sample=False, draft_depth=3, custom_generate=ours)
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False, **SHAPES["narrow"], custom_generate=ours)
     assert output.tolist() == plain.tolist()
     assert streamer.values == plain[0, inputs["input_ids"].shape[1] :].tolist()
 
@@ -85,7 +85,9 @@ def test_inputs_embeds(family):
     embeds = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
     plain = model.generate(**embeds, max_new_tokens=9, do_sample=False)
     for shape in SHAPES.values():
-        ours = model.generate(**embeds, max_new_tokens=9, do_sample=False, assistant_model=RandomDrafter(model), **shape)
+        ours = model.generate(
+            **embeds, max_new_tokens=9, do_sample=False, assistant_model=RandomDrafter(model), **shape
+        )
         assert ours.tolist() == plain.tolist()
 
 

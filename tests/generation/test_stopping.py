@@ -1,8 +1,8 @@
-"""Stops inside accepted blocks: EOS, length, stop strings, drafted EOS; nothing after the cut is returned or streamed."""
+"""Stops inside accepted blocks: EOS, length, stop strings, drafted EOS; nothing beyond the cut is returned."""
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, TextIteratorStreamer
 
 from . import tiny
@@ -17,11 +17,15 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """Every id is a word of its own: `w7` and so on."""
-    vocabulary = {f"w{i} ": i for i in range(tiny.VOCAB)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="w0 "))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0 ", pad_token="w0 ")
+    """Byte-level, one printable character per id, as the stop-string machinery needs a tokenizer that can spell."""
+    characters = [chr(33 + i) for i in range(94)] + sorted(
+        set(pre_tokenizers.ByteLevel.alphabet()) - set(map(chr, range(127)))
+    )
+    vocabulary = {character: i for i, character in enumerate(characters[: tiny.VOCAB])}
+    backend = Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="!", clean_up_tokenization_spaces=False)
 
 
 def both(family, images=1, **kwargs):
@@ -57,10 +61,11 @@ def test_length_cap_and_eos_in_one_block(family, shape, limit):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_stop_strings(family, tokenizer, shape):
     """vllm #47616, transformers #48039: scores and ids end with the text, wherever in a block the string ends."""
-    model, inputs, oracle = both(family)
+    spellable = dict(suppress_tokens=list(range(94, tiny.VOCAB)))
+    model, inputs, oracle = both(family, **spellable)
     for place in range(1, 9):
-        stop = "".join(tokenizer.convert_ids_to_tokens(oracle.answer[place - 1 : place + 1]))
-        kwargs = dict(stop_strings=[stop], tokenizer=tokenizer, eos_token_id=1)
+        stop = tokenizer.decode(oracle.answer[place - 1 : place + 1])
+        kwargs = dict(stop_strings=[stop], tokenizer=tokenizer, eos_token_id=1, **spellable)
         actual = run(model, inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
         assert_same(run(model, inputs, **kwargs), actual, (shape, stop))
         scores = model.compute_transition_scores(actual[0].sequences, actual[0].scores, normalize_logits=True)
@@ -98,7 +103,8 @@ def test_text_streamer_gets_the_text_once(family, tokenizer):
     """The prompt is skipped once, nothing comes twice, and the stream ends."""
     model, inputs, oracle = both(family)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=5)
-    output = model.generate(**inputs, max_new_tokens=12, do_sample=False, assistant_model=oracle, streamer=streamer)
+    kwargs = dict(max_new_tokens=12, do_sample=False, assistant_model=oracle, **SHAPES["narrow"])
+    output = model.generate(**inputs, **kwargs, streamer=streamer)
     assert "".join(streamer) == tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
 
 

@@ -135,7 +135,11 @@ def qwen_prompt(seed=0, images=1, length=6):
         patches.append(torch.randn(height * width, 3 * 2 * 4 * 4, generator=generator))
         ids += [117, *[IMAGE_TOKEN] * (height * width // 4), 116, *_text(generator, length // 2 + index)]
     ids = torch.tensor([[*ids, *_text(generator, 2)]])
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": (ids == IMAGE_TOKEN).long()}
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == IMAGE_TOKEN).long(),
+    }
     if images:
         inputs |= {"pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
     return inputs
