@@ -4,10 +4,10 @@ Importing it registers the drafters with transformers' Auto classes and teaches 
 `target.generate(**inputs, assistant_model=AutoDrafter.from_pretrained(...))`.
 """
 
-# from .auto import AutoDrafter
+from .auto import AutoDrafter
 from .generation import Speculation, install_hook, speculative_decoding
 
 install_hook()
 
 __version__ = "0.1.0"
-__all__ = ["Speculation", "__version__", "install_hook", "speculative_decoding"]
+__all__ = ["AutoDrafter", "Speculation", "__version__", "install_hook", "speculative_decoding"]
