@@ -8,8 +8,6 @@ from transformers import PreTrainedConfig
 
 # Keys that are no fields of a config but may stand in a config.json, or are consumed by `PreTrainedConfig` itself.
 _FOREIGN_KEYS = {
-    "_attn_implementation",
-    "_commit_hash",
     "attn_implementation",
     "auto_map",
     "experts_implementation",
@@ -80,7 +78,7 @@ class DrafterConfig(PreTrainedConfig):
     acceptance_by_rank: list[list[float]] | None = None
 
     def __post_init__(self, **kwargs):
-        unknown = sorted(set(kwargs) - _FOREIGN_KEYS)
+        unknown = sorted(key for key in set(kwargs) - _FOREIGN_KEYS if not key.startswith("_"))
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} does not know the field(s) {', '.join(unknown)}: the drafter was saved by a "

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
-from transformers import initialization as init
 
 from .binding import DrafterMismatchError, borrow, describe_target, find_head
 from .configuration_drafter import DrafterConfig
@@ -137,12 +136,6 @@ class Drafter(PreTrainedModel):
         return borrowed.embed_tokens(ids.to(weight.device)).to(device=self.device, dtype=self.dtype)
 
     # ---- saving and loading -------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self and self.lm_head is not None:
-            init.zeros_(self.d2t)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):

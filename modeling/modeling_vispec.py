@@ -34,11 +34,9 @@ class ViSpecDrafter(AutoregressiveDrafter):
         super()._init_weights(module)
         if isinstance(module, ImageAdaptor):
             init.normal_(module.queries, std=self.config.head_dim**-0.5)
-        elif module is self:
+        elif module is getattr(self, "img_fc", None):
             # starts by passing the text feature through and ignoring the image
-            hidden = self.config.hidden_size
-            init.copy_(self.img_fc.weight, torch.eye(hidden, 2 * hidden))
-            init.zeros_(self.img_fc.bias)
+            init.copy_(module.weight, torch.eye(*module.weight.shape))
 
     def fuse(
         self, embeddings: torch.Tensor, features: torch.Tensor, image_features: torch.Tensor | None

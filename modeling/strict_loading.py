@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GenerationConfig
 
@@ -34,6 +35,8 @@ def load_strictly(load, path: str | Path, *args, **kwargs) -> tuple[Any, dict]:
             f"{path}: the weights file (model.safetensors) is corrupt or cut short ({error}). Download or save the "
             "drafter again."
         ) from error
+    except StrictDataclassError as error:
+        raise DrafterLoadError(f"{path}: config.json has a value that cannot be: {error}") from error
     except json.JSONDecodeError as error:
         raise DrafterLoadError(f"{path}: a JSON file is corrupt ({error}). Download or save it again.") from error
     except RuntimeError as error:
