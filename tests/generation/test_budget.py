@@ -17,6 +17,7 @@ from .tiny import llava, llava_prompt, qwen
 # Seconds in units of one decoding step; the two machines of the design document.
 FLAT = {1: 1.0, 8: 1.1, 16: 1.2, 32: 1.3, 64: 1.6}
 STEEP = {1: 1.0, 2: 1.65, 8: 1.7, 16: 2.0, 32: 2.5, 64: 3.5}
+ORIGINAL_CACHE_FOLDER = cost_cache.cache_folder  # before the session fixture replaces it
 GOOD = Acceptance.from_depths([0.8, 0.78, 0.75, 0.72, 0.7])
 USELESS = Acceptance.from_depths([0.02])
 
@@ -131,7 +132,7 @@ def resolve(target, drafter, **given):
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MMSPEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -184,7 +185,7 @@ def test_a_broken_cache_file_is_measured_again(own_cache, monkeypatch, text):
 
 def test_an_unwritable_cache_is_not_fatal(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("MMSPEC_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path / "file")
     target = llava()
     assert costs.cached_costs(target, untrained(target)).verify_seconds(1) > 0
 
@@ -222,3 +223,11 @@ def test_automatic_off_for_a_drafter_that_was_measured_to_be_useless(monkeypatch
     monkeypatch.setattr(budget, "cached_costs", lambda *models: machine(STEEP))
     target = llava()
     assert resolve(target, untrained(target, acceptance_by_depth=[0.01])).depth == 0
+
+
+def test_cache_lives_in_the_hugging_face_home_or_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_MMSPEC_CACHE", raising=False)
+    assert ORIGINAL_CACHE_FOLDER() == tmp_path / "hf_mmspec" / "costs"
+    monkeypatch.setenv("HF_MMSPEC_CACHE", str(tmp_path / "mine"))
+    assert ORIGINAL_CACHE_FOLDER() == tmp_path / "mine" / "costs"

@@ -34,6 +34,35 @@ def test_same_seed_same_tokens_as_plain_sampling(family, shape):
             assert ours.tolist() == plain.tolist()
 
 
+WARPERS = {
+    "top_k": dict(top_k=7),
+    "top_h": dict(top_h=0.6),
+    "min_p": dict(min_p=0.05),
+    "typical_p": dict(typical_p=0.6),
+    "epsilon": dict(epsilon_cutoff=0.02),
+    "eta": dict(eta_cutoff=0.02),
+    "temperature": dict(temperature=1.7),
+    "renormalize": dict(top_p=0.8, renormalize_logits=True),
+    "penalties": dict(repetition_penalty=1.5, no_repeat_ngram_size=2, min_new_tokens=12, temperature=0.6),
+}
+
+
+@pytest.mark.parametrize("warper", WARPERS)
+def test_every_warper_sees_its_own_prefix(warper):
+    """transformers #48390: most processors are not safe on several positions at once; ours get one prefix each."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    sampling = {"do_sample": True, "max_new_tokens": 20, "top_k": 0, "temperature": 0.9, **WARPERS[warper]}
+    set_seed(3)
+    plain = model.generate(**inputs, **sampling, return_dict_in_generate=True, output_scores=True)
+    answer = plain.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    set_seed(3)
+    drafter = OracleDrafter(model, answer)
+    wanted = dict(return_dict_in_generate=True, output_scores=True, assistant_model=drafter, **SHAPES["wide"])
+    ours = model.generate(**inputs, **sampling, **wanted)
+    assert ours.sequences.tolist() == plain.sequences.tolist()
+    torch.testing.assert_close(torch.cat(ours.scores), torch.cat(plain.scores), atol=1e-4, rtol=1e-4)
+
+
 class ToyTarget:
     """A first-order Markov chain over a small vocabulary, as logits for any tree."""
 

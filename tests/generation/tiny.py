@@ -48,11 +48,11 @@ def _finish(model):
     return model.eval()
 
 
-def llava(attention="sdpa", seed=0, **text):
-    """LLaVA 1.5 style, 16 visual tokens per image."""
+def llava(attention="sdpa", seed=0, text_config=None, **text):
+    """LLaVA 1.5 style, 16 visual tokens per image; `text` overrides fields of the language model's config."""
     torch.manual_seed(seed)
     config = LlavaConfig(
-        text_config=text.pop("text_config", None) or LlamaConfig(**_TEXT, **text),
+        text_config=text_config or LlamaConfig(**{**_TEXT, **text}),
         vision_config=CLIPVisionConfig(**_VISION),
         image_token_id=IMAGE_TOKEN,
         vision_feature_layer=-1,

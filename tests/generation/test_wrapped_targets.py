@@ -1,0 +1,96 @@
+"""Targets as users have them: quantized, with LoRA, compiled, in half precision; always the target's output."""
+
+import pytest
+import torch
+from transformers import BitsAndBytesConfig
+
+from hf_mmspec.modeling import ViSpecDrafter
+
+from . import tiny
+from .doubles import OracleDrafter, RandomDrafter
+from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_quantized_target_and_a_float_drafter(tmp_path, bits):
+    """vllm #9534: a quantized target with a drafter of another dtype gives what the quantized target gives alone.
+
+    int8 without outlier columns: bitsandbytes picks those over all rows of a forward, so with them n rows are not
+    computed as n times one row, and no way of checking several tokens at once can be exact.
+    """
+    pytest.importorskip("bitsandbytes")
+    # Large enough for the packed kernels' blocks.
+    tiny.llava(hidden_size=128, intermediate_size=256).save_pretrained(tmp_path)
+    config = BitsAndBytesConfig(
+        load_in_4bit=bits == "4bit",
+        load_in_8bit=bits == "8bit",
+        llm_int8_threshold=0.0,
+        llm_int8_skip_modules=["model.vision_tower", "model.multi_modal_projector", "lm_head"],
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    model = tiny.LlavaForConditionalGeneration.from_pretrained(
+        tmp_path, quantization_config=config, dtype=torch.float32
+    )
+    assert model.get_decoder().layers[0].mlp.up_proj.weight.dtype in (torch.uint8, torch.int8)
+    for images in (0, 1):
+        inputs = tiny.llava_prompt(images, images)
+        expected = run(model, inputs)
+        for drafter in (
+            ViSpecDrafter.from_target(model).to(torch.bfloat16),
+            OracleDrafter(model, new_tokens(expected[0], inputs)),
+        ):
+            output, stream = run(model, inputs, assistant_model=drafter, **SHAPES["narrow"])
+            assert output.sequences.tolist() == expected[0].sequences.tolist()
+            assert stream == expected[1]
+
+
+def test_lora_target_adapter_on_off_and_merged():
+    """vllm #26679: verification uses the adapter that is active."""
+    peft = pytest.importorskip("peft")
+    model = tiny.llava()
+    config = peft.LoraConfig(r=4, target_modules=r".*language_model.*(q|v)_proj", init_lora_weights=False)
+    lora, inputs = peft.get_peft_model(model, config), tiny.llava_prompt(2)
+    drafter = RandomDrafter(model)
+
+    def same(target):
+        expected = run(target, inputs)
+        assert_same(expected, run(target, inputs, assistant_model=drafter, **SHAPES["wide"]), "lora")
+        return new_tokens(expected[0], inputs)
+
+    adapted = same(lora)
+    with lora.disable_adapter():
+        plain = same(lora)
+    assert adapted != plain
+    assert same(lora.merge_and_unload()) == adapted
+
+
+@pytest.mark.slow
+def test_compiled_target_with_changing_draft_lengths():
+    """vllm #53366: another number of drafts must not meet the graph of an earlier one."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    expected = run(model, inputs)
+    compiled = torch.compile(model, dynamic=True)
+    drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
+    for depth in (3, 5, 7):
+        budget = dict(draft_mode="chain", draft_depth=depth, draft_top_k=1, draft_total_tokens=depth + 1)
+        output, _ = run(compiled, inputs, assistant_model=drafter, **budget)
+        assert output.sequences.tolist() == expected[0].sequences.tolist()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_bfloat16_differs_only_at_ties(family):
+    """In bf16 another number of rows rounds differently: the first difference, if any, is a tie of the top logits."""
+    model = tiny.FAMILIES[family]().to(torch.bfloat16)
+    for seed in range(6):
+        inputs = tiny.PROMPTS[family](seed, images=seed % 3)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+        plain, _ = run(model, inputs)
+        ours, _ = run(model, inputs, assistant_model=RandomDrafter(model), **SHAPES["wide"])
+        a, b = new_tokens(plain, inputs), new_tokens(ours, inputs)
+        place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+        if place is not None:
+            logits = plain.logits[place][0]
+            spread = 4 * torch.finfo(torch.bfloat16).eps * logits.abs().max()
+            assert logits.max() - logits[b[place]] <= spread
