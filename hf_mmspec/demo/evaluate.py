@@ -62,7 +62,12 @@ def answer(model, processor, conversations: list[list[dict]]) -> tuple[list[list
     """Greedy answers as token ids (end token included), and the meter with [steps][B] values."""
     processor.tokenizer.padding_side = "left"
     inputs = processor.apply_chat_template(
-        conversations, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
+        conversations,
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True},
     ).to(model.device, model.dtype)
     meter = SureMeter()
     output = model.generate(
