@@ -1,6 +1,6 @@
 """Drafters with a small decoder that feeds on its own outputs: prefill, tree and chain drafting, unrolled training.
 
-Families say how inputs are made (`plan_rows`, `fuse`); acceptance and the target are elsewhere.
+Families say how inputs are made (`fuse`); visual handling, acceptance and the target are elsewhere.
 """
 
 from dataclasses import dataclass
@@ -11,33 +11,12 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRot
 from transformers.utils import ModelOutput
 
 from .configuration_drafter import DrafterConfig
+from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
-from .modeling_drafter import Drafter
+from .row_plan import RowPlan, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
-
-
-@dataclass
-class RowPlan:
-    """How a batch's slots become rows of the drafter's sequence; what a family's visual handling decides.
-
-    Slot j pairs the feature of position j with the embedding of position j + 1 (the EAGLE shift).
-
-    Args:
-        slots: `int64 (B, R)`, slot of each row, right-padded with 0.
-        valid: `bool (B, R)`, False at padding.
-        visual: `bool (B, R)`, rows whose input is given by `visual_inputs` instead of being fused.
-        visual_inputs: `(B, R, H)`, or None without images.
-        image_features: `(B, R, H)` global image feature that each row sees, or None for families without one.
-        last_image_feature: `(B, 1, H)`, the one in force after the last row, or None.
-    """
-
-    slots: torch.Tensor
-    valid: torch.Tensor
-    visual: torch.Tensor
-    visual_inputs: torch.Tensor | None = None
-    image_features: torch.Tensor | None = None
-    last_image_feature: torch.Tensor | None = None
+from .visual_drafter import VisualDrafter
 
 
 @dataclass
@@ -54,32 +33,41 @@ class DrafterOutput(ModelOutput):
     rows: torch.Tensor | None = None
 
 
-class AutoregressiveDrafter(Drafter):
+class AutoregressiveDrafter(VisualDrafter):
     """A drafter of EAGLE's kind: fused inputs, `config.num_hidden_layers` decoder layers, recursion on its output."""
 
-    first_layer_has_input_norm = False
+    config: VisualConfig
 
-    def __init__(self, config: DrafterConfig):
+    def __init__(self, config: VisualConfig):
         super().__init__(config)
-        self.layers = nn.ModuleList(
-            decoder_layer(config, i, input_norm=i > 0 or self.first_layer_has_input_norm)
-            for i in range(config.num_hidden_layers)
-        )
+        self.layers = nn.ModuleList(self.make_layer(i) for i in range(config.num_hidden_layers))
         self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.add_visual_part(config)
 
     # ---- what a family implements -------------------------------------------------------------------------------
-
-    def plan_rows(
-        self, inputs_embeds: torch.Tensor, slots: list[torch.Tensor], visual_spans: list[list[tuple[int, int]]]
-    ) -> RowPlan:
-        """Lay out a batch: `(B, L, H)` unshifted embeddings, each sample's real slots, each sample's image spans."""
-        raise NotImplementedError
 
     def fuse(
         self, embeddings: torch.Tensor, features: torch.Tensor, image_features: torch.Tensor | None
     ) -> torch.Tensor:
-        """Inputs of text rows `(B, R, H)` from embeddings, features and (broadcast) image features."""
+        """Inputs `(B, R, input width)` of text rows, from embeddings, features (projected, or the drafter's own
+        outputs) and broadcast image features."""
         raise NotImplementedError
+
+    def make_layer(self, index: int) -> nn.Module:
+        """The decoder layer `index`: EAGLE's first has no input norm."""
+        return decoder_layer(self.config, index, input_norm=index > 0)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Target features `(B, R, F)` at the drafter's width, `(B, R, H)`."""
+        return features
+
+    def visual_as_inputs(self, visual_inputs: torch.Tensor) -> torch.Tensor:
+        """Given inputs `(B, R, H)` of visual rows at the width that `fuse` returns."""
+        return visual_inputs
+
+    def grow(self, root: torch.Tensor, first: Rows, step: Step, budget: DraftBudget) -> DraftTree:
+        """The tree of a round, see `grow_tree`."""
+        return grow_tree(root, first, step, self.to_target_ids, budget)
 
     # ---- drafting -----------------------------------------------------------------------------------------------
 
@@ -87,11 +75,12 @@ class AutoregressiveDrafter(Drafter):
     def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
         next_token = next_token.reshape(1).to(self.device)
         inputs_embeds = prompt.inputs_embeds.to(device=self.device, dtype=self.dtype)
-        features = prompt.features.to(device=self.device, dtype=self.dtype)
+        features = self.project(prompt.features.to(device=self.device, dtype=self.dtype))
         length = features.shape[1]
-        plan = self.plan_rows(inputs_embeds, [torch.arange(length, device=self.device)], [prompt.visual_spans])
+        slots = [torch.arange(length, device=self.device)]
+        plan = self.plan_rows(inputs_embeds, features, slots, [prompt.visual_spans])
         next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
-        x = self._inputs(plan, _take(next_embeds, plan.slots), _take(features, plan.slots))
+        x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), take_rows(features, plan.slots))
         cache = DrafterCache(len(self.layers), capacity=x.shape[1] + 256)
         hidden = self._run(x, plan.slots + prompt.start_position, self._causal_mask(x, past=0), cache)
         cache.commit()
@@ -108,7 +97,7 @@ class AutoregressiveDrafter(Drafter):
     def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
         state.cache.drop_scratch()
         next_tokens = next_tokens.to(self.device)
-        features = features.to(device=self.device, dtype=self.dtype)
+        features = self.project(features.to(device=self.device, dtype=self.dtype))
         x = self.fuse(self.embed(next_tokens, state.borrowed), features, state.image_feature)
         rows = x.shape[1]
         positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
@@ -125,12 +114,13 @@ class AutoregressiveDrafter(Drafter):
         if budget.levels == 0:
             return DraftTree.root_only(state.last_token)
         first = Rows(state.last_hidden, self.draft_logits(state.last_hidden, state.borrowed))
-        arguments = (state.last_token, first, self._stepper(state), self.to_target_ids, budget)
+        step = self._stepper(state)
+        chain = (state.last_token, first, step, self.to_target_ids, budget)
         state.cache.drop_scratch()
         try:
             if temperature is not None:
-                return sample_chain(*arguments, temperature=temperature, vocab_size=state.borrowed.head_size)
-            return grow_chain(*arguments) if budget.mode == "chain" else grow_tree(*arguments)
+                return sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
+            return grow_chain(*chain) if budget.mode == "chain" else self.grow(state.last_token, first, step, budget)
         finally:
             state.cache.drop_scratch()
 
@@ -174,23 +164,27 @@ class AutoregressiveDrafter(Drafter):
         mask = torch.ones(batch, length, device=self.device) if attention_mask is None else attention_mask
         real = mask.bool()
         slots = [(row[:-1] & row[1:]).nonzero()[:, 0] for row in real]
-        plan = self.plan_rows(inputs_embeds, slots, visual_spans or [[] for _ in slots])
+        projected = self.project(features)
+        plan = self.plan_rows(inputs_embeds, projected, slots, visual_spans or [[] for _ in slots])
         positions = (real.long().cumsum(1) - 1).gather(1, plan.slots)
-        embeddings = _take(inputs_embeds.roll(-1, dims=1), plan.slots)
-        row_features, cache, outputs = _take(features, plan.slots), UnrollCache(), []
+        embeddings = take_rows(inputs_embeds.roll(-1, dims=1), plan.slots)
+        row_features, cache, outputs = take_rows(projected, plan.slots), UnrollCache(), []
         for step in range(steps):
-            x = self._inputs(plan, embeddings, row_features)
+            x = self.row_inputs(plan, embeddings, row_features)
             hidden = self._run(x, positions, unroll_mask(x, step), cache)
-            outputs.append(_put(hidden, plan, length))
+            outputs.append(put_rows(hidden, plan, length))
             row_features = torch.cat([row_features[:, :1], hidden[:, :-1]], dim=1)
-        rows = _put(torch.ones_like(hidden[..., :1]), plan, length, text_only=True)[..., 0].bool()
+        rows = put_rows(torch.ones_like(hidden[..., :1]), plan, length, text_only=True)[..., 0].bool()
         return DrafterOutput(hidden_states=tuple(outputs), rows=rows)
 
     # ---- shared -------------------------------------------------------------------------------------------------
 
-    def _inputs(self, plan: RowPlan, embeddings: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def row_inputs(self, plan: RowPlan, embeddings: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """What enters the first layer at the plan's rows: fused text, given visual inputs."""
         x = self.fuse(embeddings, features, plan.image_features)
-        return x if plan.visual_inputs is None else torch.where(plan.visual[..., None], plan.visual_inputs, x)
+        if plan.visual_inputs is None:
+            return x
+        return torch.where(plan.visual[..., None], self.visual_as_inputs(plan.visual_inputs), x)
 
     def _run(self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache) -> torch.Tensor:
         cos_sin = self.rotary_emb(x, positions)
@@ -243,16 +237,3 @@ def decoder_layer(config: DrafterConfig, index: int, input_norm: bool) -> LlamaD
     if not input_norm:
         layer.input_layernorm = nn.Identity()
     return layer
-
-
-def _take(values: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """`(B, L, H)` at `(B, R)` slots."""
-    return values.gather(1, slots[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def _put(hidden: torch.Tensor, plan: RowPlan, length: int, text_only: bool = False) -> torch.Tensor:
-    """Rows back to `(B, length, H)`, zero where a slot has no row."""
-    wanted = plan.valid & ~plan.visual if text_only else plan.valid
-    batch, rows = wanted.nonzero(as_tuple=True)
-    out = hidden.new_zeros(hidden.shape[0], length, hidden.shape[-1])
-    return out.index_put((batch, plan.slots[batch, rows]), hidden[batch, rows])

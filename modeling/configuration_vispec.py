@@ -2,12 +2,12 @@
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_drafter import DrafterConfig
+from .configuration_visual import VisualConfig
 
 
 @strict
-class ViSpecConfig(DrafterConfig):
-    """`DrafterConfig` plus what ViSpec adds.
+class ViSpecConfig(VisualConfig):
+    """`VisualConfig` plus what ViSpec adds.
 
     Args:
         num_q: learned queries of the image adaptor, at least 1: `num_q - 1` rows stand for the image in the
@@ -20,10 +20,5 @@ class ViSpecConfig(DrafterConfig):
 
     model_type = "vispec"
 
-    num_q: int = 2
+    visual: str = "adaptor"
     fc_bias: bool = True
-
-    def validate_architecture(self) -> None:
-        super().validate_architecture()
-        if self.num_q < 1:
-            raise ValueError(f"num_q must be at least 1, got {self.num_q}")
