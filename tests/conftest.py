@@ -7,6 +7,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which 
 import pytest
 import torch
 
+from hf_mmspec.generation import cost_cache
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
@@ -20,5 +22,6 @@ def seeded():
 def own_cost_cache(tmp_path_factory):
     """Measured forward costs of tiny test models do not land in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMSPEC_CACHE", str(tmp_path_factory.mktemp("mmspec")))
+        folder = tmp_path_factory.mktemp("costs")
+        patch.setattr(cost_cache, "cache_folder", lambda: folder)
         yield

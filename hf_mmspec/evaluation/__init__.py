@@ -1,0 +1,1 @@
+"""Honest measurement: contenders take turns on the same prompts, and every answer is checked against the stock one."""

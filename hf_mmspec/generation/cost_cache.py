@@ -33,9 +33,9 @@ def remembered(key: str, measure: Callable[[], dict[str, float]]) -> dict[str, f
 
 
 def cache_folder() -> Path:
-    """`$MMSPEC_CACHE`, else `mmspec` in the Hugging Face cache home."""
+    """`costs` in `$HF_MMSPEC_CACHE`, or in `hf_mmspec` in the Hugging Face cache home."""
     home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
-    return Path(os.environ.get("MMSPEC_CACHE", os.path.join(home, "mmspec"))).expanduser()
+    return Path(os.environ.get("HF_MMSPEC_CACHE", os.path.join(home, "hf_mmspec"))).expanduser() / "costs"
 
 
 def fingerprint(*models: PreTrainedModel) -> str:

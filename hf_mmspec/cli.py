@@ -1,0 +1,202 @@
+"""`mmspec`: the command line. Parses, checks what can be checked before any model is loaded, and calls the rest.
+
+Heavy imports happen inside the commands, so that help and bad input answer at once. Exit codes: 0 done, 1 an answer or
+a bench row was not identical, 2 bad input (one line on stderr, no traceback).
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help=("Multimodal speculative decoding for transformers: the same answers, faster."),
+)
+
+Model = Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")]
+DrafterName = Annotated[str | None, typer.Option("--drafter", help="Drafter: folder or Hub repository.")]
+Dtype = Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@app.command()
+def demo(
+    drafter: DrafterName = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    max_new_tokens: NewTokens = 200,
+    output: Annotated[Path, typer.Option(help="Folder for the images and the picture.")] = Path("outputs"),
+) -> None:
+    """Three held-out images, answered without and with the drafter by the embedded target."""
+    _check_options(None, None, dtype)
+    console = Console()
+    with _one_line_errors():
+        target, processor, loaded = _load(console, None, drafter, dtype, threads)
+        from hf_mmspec.console.show import show_samples
+
+        identical = show_samples(target, processor, loaded, console, output, max_new_tokens)
+    raise typer.Exit(0 if identical else 1)
+
+
+@app.command()
+def generate(
+    image: Annotated[Path, typer.Option(help="Image file: PNG, JPEG, WEBP, GIF, BMP or TIFF.")],
+    prompt: Annotated[str, typer.Option(help="What to ask about it.")],
+    model: Model = None,
+    drafter: DrafterName = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    max_new_tokens: NewTokens = 200,
+    temperature: Temperature = 0.0,
+    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("outputs/generate.png"),
+) -> None:
+    """Your own image and question, and your own model and drafter if you like."""
+    _check_options(model, drafter, dtype)
+    console = Console()
+    with _one_line_errors():
+        from hf_mmspec.console.image_file import open_image
+
+        opened = open_image(image)  # before any model is loaded
+        target, processor, loaded = _load(console, model, drafter, dtype, threads)
+        from hf_mmspec.console.show import show_one
+
+        identical = show_one(
+            target,
+            processor,
+            loaded,
+            console,
+            opened,
+            prompt,
+            output,
+            title=image.name,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+    raise typer.Exit(0 if identical else 1)
+
+
+@app.command()
+def doctor(model: Model = None, dtype: Dtype = "auto", threads: Threads = None) -> None:
+    """Versions, processor, fast dtype, what n tokens cost here, cached models."""
+    _check_options(None, None, dtype)
+    console = Console()
+    with _one_line_errors():
+        _use_threads(threads)
+        from hf_mmspec.console import doctor as checks
+        from hf_mmspec.evaluation.loading import load_target
+
+        checks.show_machine(console)
+        checks.show_cached_models(console)
+        checks.show_costs(console, load_target(model, dtype)[0])
+
+
+@app.command()
+def bench(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where the report goes.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="The same as a table for people.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Three prompts per task, one repetition.")] = False,
+    model: Model = None,
+    drafter: DrafterName = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3.")] = None,
+    repetitions: Annotated[int | None, typer.Option(min=1, help="Default: 3, quick 1.")] = None,
+    max_new_tokens: NewTokens = 160,
+    temperature: Temperature = 0.0,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in two more processes.")] = True,
+) -> None:
+    """Stock decoding, our loop, prompt lookup and the drafter take turns; every answer is checked."""
+    _check_options(model, drafter, dtype)
+    console = Console()
+    with _one_line_errors():
+        from hf_mmspec.console.show import show_bench
+        from hf_mmspec.demo.samples import TASKS
+        from hf_mmspec.evaluation.bench import Settings
+
+        settings = Settings(
+            tasks=_known_tasks(task, TASKS),
+            samples=samples or (3 if quick else 12),
+            repetitions=repetitions or (1 if quick else 3),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+        target, processor, loaded = _load(console, model, drafter, dtype, threads)
+        report = show_bench(
+            target,
+            processor,
+            loaded,
+            console,
+            settings,
+            sources={"model": model, "drafter": drafter, "dtype": dtype},
+            measure_memory=memory,
+            json_file=json_file,
+            markdown_file=markdown,
+        )
+    failed = [row for row in report["rows"] if row["identical"] is False]
+    raise typer.Exit(1 if failed else 0)
+
+
+def _check_options(model: str | None, drafter: str | None, dtype: str) -> None:
+    if dtype not in _DTYPES:
+        _fail(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    if model is not None and drafter is None:
+        _fail("a drafter is made for one target: give --drafter together with --model")
+
+
+def _known_tasks(wanted: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = sorted(set(wanted or ()) - set(known))
+    if unknown:
+        raise ValueError(f"--task {', '.join(unknown)}: choose from {', '.join(known)}")
+    return tuple(wanted or known)
+
+
+def _load(
+    console: Console, model: str | None, drafter: str | None, dtype: str, threads: int | None
+) -> tuple[Any, ...]:
+    """Target, processor and drafter; the drafter's files are looked for before the target is loaded."""
+    _use_threads(threads)
+    from hf_mmspec.evaluation.loading import default_drafter, load_drafter, load_target
+
+    drafter = drafter or default_drafter()
+    with console.status("loading the models"):
+        target, processor = load_target(model, dtype)
+        loaded = load_drafter(drafter, target)
+        loaded.bind(target)
+    return target, processor, loaded
+
+
+def _use_threads(threads: int | None) -> None:
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a user can mend is one line and exit code 2; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    Console(file=sys.stderr).print(f"[red]error:[/red] {escape(' '.join(message.split()))}", soft_wrap=True)
+    raise typer.Exit(2)

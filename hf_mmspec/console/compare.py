@@ -1,0 +1,152 @@
+"""Answers one prompt without and with the drafter, streaming both, and says what the difference is.
+
+Prints through the `Screen` it is given; the picture of it is `picture.py`'s business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from transformers import PreTrainedModel, TextStreamer
+
+from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
+from hf_mmspec.evaluation.identity import Difference, find_difference
+from hf_mmspec.modeling import Drafter
+
+_WARM_UP_TOKENS = 12
+
+
+@dataclass
+class Comparison:
+    """Two answers to one prompt.
+
+    Args:
+        title: what the picture is called.
+        image: PIL image, or None for a text prompt.
+        question: the last question asked.
+        pieces: the drafted answer as `(text, was_drafted)` in order, one entry per token.
+        difference: None where both have the same token ids; meaningless for sampled answers.
+        is_sampled: whether the answers were drawn, so that they differ by nature.
+    """
+
+    title: str
+    image: Any
+    question: str
+    plain: Run
+    drafted: Run
+    pieces: list[tuple[str, bool]]
+    difference: Difference | None
+    is_sampled: bool
+
+    @property
+    def speedup(self) -> float:
+        """Ratio of the decode-only tokens/s."""
+        return rate(self.drafted) / rate(self.plain)
+
+
+class PrintingStreamer(TextStreamer):
+    """Prints text on a rich console as it comes, a word at a time."""
+
+    def __init__(self, tokenizer: Any, console: Console):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._console = console
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self._console.print(escape(text), end="\n" if stream_end else "", highlight=False, soft_wrap=True)
+
+
+def warm_up(target: PreTrainedModel, drafter: Drafter, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Short answers by both, so that neither pays for first-time work under the clock."""
+    for arguments in ({}, {"assistant_model": drafter}):
+        answer(target, inputs, Contender("warm-up", arguments), _WARM_UP_TOKENS)
+
+
+def compare(
+    target: PreTrainedModel,
+    processor: Any,
+    drafter: Drafter,
+    inputs: Mapping[str, torch.Tensor],
+    console: Console,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    title: str = "",
+    image: Any = None,
+    question: str = "",
+) -> Comparison:
+    """Stream both answers to `console` with their speeds below, and check the one against the other."""
+    runs = {}
+    for name, arguments in ((STOCK, {}), ("drafter", {"assistant_model": drafter})):
+        console.print(f"[dim]{'without the drafter' if name == STOCK else 'with the drafter'}[/dim]")
+        torch.manual_seed(0)
+        streamer = PrintingStreamer(processor.tokenizer, console)
+        runs[name] = answer(target, inputs, Contender(name, arguments), max_new_tokens, temperature, streamer)
+        console.print(f"[dim]{len(runs[name].tokens)} tokens, {rate(runs[name]):.1f} tokens/s[/dim]\n")
+    plain, drafted = runs[STOCK], runs["drafter"]
+    is_sampled = temperature > 0
+    comparison = Comparison(
+        title=title,
+        image=image,
+        question=question,
+        plain=plain,
+        drafted=drafted,
+        pieces=_pieces(processor.tokenizer, drafted),
+        difference=None if is_sampled else find_difference(target, inputs, plain.tokens, drafted.tokens),
+        is_sampled=is_sampled,
+    )
+    console.print(verdict(comparison, processor.tokenizer))
+    return comparison
+
+
+def rate(run: Run) -> float:
+    """Decode-only tokens per second; of the whole call where nothing followed the first emission."""
+    return run.decode_tokens / run.decode_seconds if run.decode_tokens else len(run.tokens) / run.seconds
+
+
+def verdict(comparison: Comparison, tokenizer: Any) -> str:
+    """One line: speed-up, L, and whether the token ids are the same."""
+    speculation = comparison.drafted.speculation
+    length = speculation.acceptance_length if speculation else float("nan")
+    parts = [
+        f"[bold]{comparison.speedup:.2f}x[/bold] decoding speed",
+        f"L {length:.2f} tokens per target forward",
+        _identity(comparison, tokenizer),
+    ]
+    return " · ".join(parts)
+
+
+def _identity(comparison: Comparison, tokenizer: Any) -> str:
+    if comparison.is_sampled:
+        return "sampled: the texts differ, their distribution does not"
+    difference = comparison.difference
+    if difference is None:
+        return "identical: [green]yes[/green]"
+    ours, theirs = (repr(tokenizer.decode([t])) if t is not None else "the end" for t in difference.tokens)
+    where = f"first at token {difference.position + 1}, {escape(ours)} or {escape(theirs)}"
+    if difference.is_near_tie:
+        return (
+            f"identical: [yellow]up to a tie[/yellow] ({where}: logits {difference.gap:.3f} apart, "
+            f"{difference.epsilon:.3f} is rounding)"
+        )
+    return f"identical: [red]NO[/red] ({where}: logits {difference.gap:.3f} apart)"
+
+
+def _pieces(tokenizer: Any, run: Run) -> list[tuple[str, bool]]:
+    """The text of each token and whether it was drafted. The prefill gives the first token; then each round gives its
+    accepted drafts and one token of the target's own."""
+    origin = [False]
+    for accepted in run.speculation.accepted if run.speculation else []:
+        origin += [True] * accepted + [False]
+    special = set(tokenizer.all_special_ids)
+    pieces, shown = [], ""
+    for index, (token, was_drafted) in enumerate(zip(run.tokens, origin, strict=False)):
+        if token in special:
+            continue
+        # Decoding the whole beginning keeps spaces and characters of several tokens right.
+        text = tokenizer.decode(run.tokens[: index + 1], skip_special_tokens=True)
+        pieces.append((text[len(shown) :], was_drafted))
+        shown = text
+    return pieces

@@ -1,0 +1,119 @@
+"""Ways to answer the same prompt with the same target, and the clock that times each of them alike.
+
+Runs one request at a time; compares nothing.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.generation.streamers import BaseStreamer
+
+from hf_mmspec.generation import Speculation
+from hf_mmspec.modeling import Drafter
+
+STOCK = "stock"  # `generate` as it is: the baseline of every ratio
+LOOP = "loop"  # our loop without a drafter
+PROMPT_LOOKUP = "prompt_lookup"
+_LOOKUP_TOKENS = 10
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name and the arguments that `generate` gets for it."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def contenders_with(drafter: Drafter, name: str) -> list[Contender]:
+    """The baseline first, then the two others that need no drafter, then the drafter under its `name`."""
+    return [
+        Contender(STOCK),
+        Contender(LOOP, {"assistant_model": drafter, "draft_depth": 0}),
+        Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS}),
+        Contender(name, {"assistant_model": drafter}),
+    ]
+
+
+class Clock(BaseStreamer):
+    """A streamer that stamps each emission, and hands everything on to another streamer where one is given."""
+
+    def __init__(self, inner: BaseStreamer | None = None):
+        self.stamps: list[tuple[float, int]] = []
+        self._inner = inner
+        self._prompt_is_next = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if not self._prompt_is_next:
+            self.stamps.append((time.perf_counter(), value.numel()))
+        self._prompt_is_next = False
+        if self._inner is not None:
+            self._inner.put(value)
+
+    def end(self) -> None:
+        if self._inner is not None:
+            self._inner.end()
+
+
+@dataclass
+class Run:
+    """One answered prompt.
+
+    Args:
+        tokens: the new token ids, those after the prompt.
+        seconds: of the whole `generate` call: image encoding, prefill and decoding.
+        decode_seconds, decode_tokens: from the first emission to the last, and the tokens emitted after the first
+            emission. Image encoding and prefill lie before it.
+        emissions: how often the streamer was called. Stock decoding emits once per target forward, so this counts
+            forwards for contenders without `speculation`.
+        speculation: statistics of our loop; None for contenders that do not use it.
+    """
+
+    tokens: list[int]
+    seconds: float
+    decode_seconds: float
+    decode_tokens: int
+    emissions: int = 0
+    speculation: Speculation | None = None
+
+
+def answer(
+    target: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    contender: Contender,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    streamer: BaseStreamer | None = None,
+) -> Run:
+    """Let `contender` answer the prompt `inputs` (batch 1).
+
+    Args:
+        temperature: 0 for greedy decoding.
+        streamer: gets the tokens as they come.
+    """
+    clock = Clock(streamer)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    start = time.perf_counter()
+    output = target.generate(
+        **inputs,
+        **sampling,
+        **contender.arguments,
+        max_new_tokens=max_new_tokens,
+        streamer=clock,
+        return_dict_in_generate=True,
+    )
+    seconds = time.perf_counter() - start
+    tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    first = clock.stamps[0]
+    return Run(
+        tokens=tokens,
+        seconds=seconds,
+        decode_seconds=clock.stamps[-1][0] - first[0],
+        decode_tokens=len(tokens) - first[1],
+        emissions=len(clock.stamps),
+        speculation=getattr(output, "speculation", None),
+    )

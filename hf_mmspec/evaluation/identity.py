@@ -1,0 +1,84 @@
+"""Proves that two answers are the same, or that they part at a tie that the target itself cannot tell apart.
+
+Half precision rounds differently for one token and for a tree of tokens, so two equally good tokens may swap. Such a
+swap is shown by the target, not assumed: it is run once more on the common prefix, and both tokens must be its best
+ones within a stated epsilon. Anything else is a failure.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+# Spacings of neighbouring numbers of the dtype at the height of the best logit.
+TIE_SPACINGS = 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two answers part.
+
+    Args:
+        position: index of the first different token among the new tokens.
+        tokens: the baseline's token and the contender's (None: that answer has ended).
+        gap: how far the worse of the two lies below the target's best logit on the common prefix (inf: not a token).
+        epsilon: the largest gap that counts as a tie.
+    """
+
+    position: int
+    tokens: tuple[int | None, int | None]
+    gap: float
+    epsilon: float
+
+    @property
+    def is_near_tie(self) -> bool:
+        return self.gap <= self.epsilon
+
+
+def find_difference(
+    target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], baseline: Sequence[int], other: Sequence[int]
+) -> Difference | None:
+    """None where the new tokens of both answers are equal, else the first difference, judged by `target`."""
+    for position, pair in enumerate(zip_longest(baseline, other)):
+        if pair[0] != pair[1]:
+            return _judge(target, inputs, list(baseline[:position]), pair)
+    return None
+
+
+def tie_epsilon(best_logit: float, dtype: torch.dtype) -> float:
+    """`TIE_SPACINGS` spacings of `dtype` at `best_logit`: 0.25 for a bfloat16 logit between 16 and 32."""
+    exponent = math.floor(math.log2(max(abs(best_logit), torch.finfo(dtype).tiny)))
+    return TIE_SPACINGS * torch.finfo(dtype).eps * 2.0**exponent
+
+
+def _judge(
+    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], pair: tuple[int | None, int | None]
+) -> Difference:
+    logits = next_logits(target, inputs, prefix)
+    best = logits.max().item()
+    epsilon = tie_epsilon(best, target.dtype)
+    if pair[0] is None or pair[1] is None:
+        return Difference(len(prefix), pair, math.inf, epsilon)
+    gap = best - min(logits[pair[0]].item(), logits[pair[1]].item())
+    return Difference(len(prefix), pair, gap, epsilon)
+
+
+def next_logits(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:
+    """The target's raw logits `(V,)` after the prompt and `prefix`, computed in one prefill without a drafter."""
+    longer = {name: _lengthened(name, value, inputs["input_ids"], prefix) for name, value in inputs.items()}
+    output = target.generate(
+        **longer, do_sample=False, max_new_tokens=1, output_logits=True, return_dict_in_generate=True
+    )
+    return output.logits[0][0].float()
+
+
+def _lengthened(name: str, value: Any, input_ids: torch.Tensor, prefix: list[int]) -> Any:
+    """An input with one entry per token grows with the prefix: ids by it, masks by ones, token types by zeros."""
+    if not isinstance(value, torch.Tensor) or value.shape != input_ids.shape:
+        return value
+    fill = {"input_ids": prefix, "attention_mask": [1] * len(prefix)}.get(name, [0] * len(prefix))
+    return torch.cat([value, torch.tensor([fill], dtype=value.dtype, device=value.device)], dim=1)

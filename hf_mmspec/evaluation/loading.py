@@ -1,0 +1,61 @@
+"""Finds the target and the drafter that a command names; without names, those of this repository.
+
+Knows where things are, not what they do.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from hf_mmspec import AutoDrafter
+from hf_mmspec.demo import fast_dtype, load_default
+from hf_mmspec.modeling import Drafter
+
+HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
+
+
+class NotFoundError(ValueError):
+    """Something that a command needs is not there; the message says how to get it."""
+
+
+def load_target(model: str | None = None, dtype: str = "auto") -> tuple[PreTrainedModel, Any]:
+    """The target in eval mode and its processor.
+
+    Args:
+        model: folder or Hub repository of any image-text-to-text model; None for the embedded default.
+        dtype: `"auto"` for this machine's fast one, or a torch dtype's name.
+    """
+    if model is None:
+        return load_default(dtype)
+    chosen = fast_dtype() if dtype == "auto" else getattr(torch, dtype)
+    target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen)
+    return target.to("cuda" if torch.cuda.is_available() else "cpu").eval(), AutoProcessor.from_pretrained(model)
+
+
+def default_drafter() -> str:
+    """The folder of the drafter for the embedded default.
+
+    Raises:
+        NotFoundError: this installation has none (only a checkout of the repository has).
+    """
+    folders = sorted(HUB_CARDS.glob("vispec-*"))
+    if not folders:
+        raise NotFoundError(
+            "no drafter for the embedded default is here (hub_cards/vispec-*): give one with --drafter"
+        )
+    return str(folders[0])
+
+
+def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
+    """The drafter in the target's dtype and on its device; None for the embedded default's."""
+    loaded = AutoDrafter.from_pretrained(drafter or default_drafter())
+    return loaded.to(device=target.device, dtype=target.dtype).eval()
+
+
+def prepare(processor: Any, messages: list[dict[str, Any]], image: Any, device: torch.device | str = "cpu") -> dict:
+    """A conversation about `image` (PIL; None for text only) as the tensors that `generate` takes."""
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images = {} if image is None else {"images": image}
+    return dict(processor(text=text, **images, return_tensors="pt").to(device))

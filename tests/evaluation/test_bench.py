@@ -1,0 +1,151 @@
+"""The protocol on tiny models: what is run, what is found, and what the report says about it."""
+
+import json
+
+import pytest
+import torch
+
+from hf_mmspec.demo import samples
+from hf_mmspec.evaluation import bench as protocol
+from hf_mmspec.evaluation.bench import Settings, run_bench
+from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, answer, contenders_with
+from hf_mmspec.evaluation.loading import prepare
+from hf_mmspec.evaluation.machine import machine_facts
+from hf_mmspec.evaluation.report import make_report, to_markdown, write_json
+from tests.generation.doubles import OracleDrafter
+
+SETTINGS = Settings(samples=2, repetitions=2, max_new_tokens=10)
+
+
+@pytest.fixture(scope="module")
+def results(target, processor, drafter):
+    return run_bench(target, processor, contenders_with(drafter, "vispec"), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def report(results):
+    return make_report(results, SETTINGS, machine_facts(torch.float32), {"vispec": 1.05})
+
+
+def test_every_contender_answers_every_prompt_in_every_repetition(results):
+    assert list(results.runs) == [STOCK, LOOP, PROMPT_LOOKUP, "vispec"]
+    for by_task in results.runs.values():
+        assert list(by_task) == ["scene", "chart", "dialog"]
+        assert all(len(rows) == 2 and all(len(row) == 2 for row in rows) for rows in by_task.values())
+
+
+def test_contenders_take_turns_and_none_is_always_first(target, processor, drafter, monkeypatch):
+    order = []
+
+    def note(target, inputs, contender, *rest):
+        order.append(contender.name)
+        return answer(target, inputs, contender, *rest)
+
+    monkeypatch.setattr(protocol, "answer", note)
+    run_bench(target, processor, contenders_with(drafter, "vispec")[:2], Settings(("scene",), 2, 1, 3))
+    assert order == [STOCK, LOOP, STOCK, LOOP, LOOP, STOCK]  # the first two warm up
+
+
+def test_report_has_the_agreed_names(report):
+    assert set(report) == {"machine", "settings", "definitions", "rows", "summary"}
+    assert {"cpu", "amx", "avx512_bf16", "threads", "dtype", "versions", "git_revision", "command"} <= set(
+        report["machine"]
+    )
+    assert [(row["drafter"], row["task"]) for row in report["rows"]] == [
+        (name, task) for name in (LOOP, PROMPT_LOOKUP, "vispec") for task in ("scene", "chart", "dialog")
+    ]
+    row = report["rows"][-1]
+    names = "drafter task temperature batch n acceptance_length decode_speedup end_to_end_speedup identical"
+    assert set(names.split()) <= set(row)
+    assert row["n"] == 2 and row["batch"] == 1 and row["temperature"] == 0
+    assert report["summary"]["vispec"]["peak_memory_ratio"] == 1.05
+    assert {"decode_speedup", "end_to_end_speedup", "acceptance_length", "verify_growth", "loop_efficiency"} <= set(
+        report["summary"]["vispec"]
+    )
+
+
+def test_answers_of_all_contenders_are_identical_and_graded_alike(report):
+    for row in report["rows"]:
+        assert row["identical"] is True and row["identical_samples"] == row["n"] and row["failures"] == 0
+        assert row["accuracy"] == row["baseline_accuracy"]
+
+
+def test_loop_efficiency_is_what_the_definition_says(report):
+    for name in (LOOP, "vispec"):
+        row = report["summary"][name]
+        assert row["loop_efficiency"] == pytest.approx(
+            row["decode_speedup"] * row["verify_growth"] / row["acceptance_length"]
+        )
+    assert report["summary"][LOOP]["acceptance_length"] == 1.0
+    assert report["summary"][LOOP]["verify_growth"] == 1.0
+
+
+def test_an_oracle_has_a_long_acceptance(target, processor):
+    sample = next(iter(samples("test", task="scene", n=1)))
+    inputs = prepare(processor, sample["messages"], sample["image"])
+    tokens = answer(target, inputs, Contender(STOCK), 30).tokens
+    budget = {"draft_depth": 4, "draft_top_k": 2, "draft_total_tokens": 9}
+    oracle = Contender("oracle", {"assistant_model": OracleDrafter(target, tokens), **budget})
+    settings = Settings(("scene",), 1, 1, 30)
+    found = run_bench(target, processor, [Contender(STOCK), oracle], settings)
+    row = make_report(found, settings, machine_facts(), {})["rows"][0]
+    assert row["acceptance_length"] > 4 and row["identical"] and row["acceptance_by_position"][0] == 1
+
+
+def test_a_contender_that_changes_the_answer_fails(target, processor):
+    tokens = answer(target, next_inputs(processor), Contender(STOCK), 10).tokens
+    cheat = Contender("cheat", {"suppress_tokens": [0, 2, 3, tokens[4]]})
+    settings = Settings(("scene",), 1, 1, 10)
+    found = run_bench(target, processor, [Contender(STOCK), cheat], settings)
+    row = make_report(found, settings, machine_facts(), {})["rows"][0]
+    assert row["identical"] is False and row["failures"] == 1
+    assert row["differences"][0]["position"] <= 4
+    assert "failed" in to_markdown(make_report(found, settings, machine_facts(), {}))
+
+
+def next_inputs(processor):
+    sample = next(iter(samples("test", task="scene", n=1)))
+    return prepare(processor, sample["messages"], sample["image"])
+
+
+def test_sampled_answers_are_not_compared(target, processor, drafter):
+    settings = Settings(("scene",), 1, 1, 6, temperature=1.0)
+    found = run_bench(target, processor, contenders_with(drafter, "vispec"), settings)
+    rows = make_report(found, settings, machine_facts(), {})["rows"]
+    assert all(row["identical"] is None for row in rows)
+
+
+def test_json_is_valid_and_complete(report, tmp_path):
+    write_json({**report, "nothing": float("nan")}, tmp_path / "deep" / "bench.json")
+    read = json.loads((tmp_path / "deep" / "bench.json").read_text())
+    assert read["nothing"] is None
+    assert read["summary"]["vispec"]["identical"] is True
+
+
+def test_markdown_says_plainly_when_drafting_loses(report):
+    report["summary"]["vispec"]["decode_speedup"] = 0.8
+    text = to_markdown(report)
+    assert "slower than stock decoding here" in text
+    assert "break-even at L" in text
+    assert all(f"**{name}**" in text for name in ("acceptance_length", "loop_efficiency", "identical"))
+
+
+def test_clock_leaves_the_prompt_out_and_passes_tokens_on():
+    seen = []
+
+    class Inner:
+        put = staticmethod(lambda value: seen.append(value.numel()))
+        end = staticmethod(lambda: seen.append("end"))
+
+    clock = Clock(Inner())
+    for value in (torch.zeros(1, 20), torch.zeros(1), torch.zeros(1, 3)):
+        clock.put(value)
+    clock.end()
+    assert [count for _, count in clock.stamps] == [1, 3]
+    assert seen == [20, 1, 3, "end"]
+
+
+def test_stock_assisted_decoding_emits_once_per_forward(target, processor):
+    run = answer(target, next_inputs(processor), Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": 4}), 12)
+    assert 1 <= run.emissions <= len(run.tokens) == 12
+    assert run.decode_tokens < 12 and 0 < run.decode_seconds < run.seconds

@@ -1,0 +1,83 @@
+"""The checker proves ties and calls everything else a failure."""
+
+import math
+
+import pytest
+import torch
+
+from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
+from hf_mmspec.evaluation.identity import find_difference, next_logits, tie_epsilon
+from hf_mmspec.evaluation.loading import prepare
+from tests.generation.tiny import llava, llava_prompt, qwen, qwen_prompt
+
+
+def plain(target, inputs, count=8):
+    return answer(target, inputs, Contender(STOCK), count).tokens
+
+
+@pytest.mark.parametrize(("family", "prompt"), [(llava, llava_prompt), (qwen, qwen_prompt)])
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_running_the_prefix_again_gives_the_logits_of_that_step(family, prompt, images):
+    target, inputs = family(), prompt(seed=3, images=images)
+    output = target.generate(
+        **inputs, max_new_tokens=6, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    for position in (0, 3, len(tokens) - 1):
+        again = next_logits(target, inputs, tokens[:position])
+        torch.testing.assert_close(again, output.logits[position][0], atol=1e-4, rtol=1e-4)
+
+
+def test_equal_answers_have_no_difference():
+    target, inputs = llava(), llava_prompt()
+    tokens = plain(target, inputs)
+    assert find_difference(target, inputs, tokens, list(tokens)) is None
+
+
+def test_first_difference_is_located_and_a_worse_token_is_a_failure():
+    target, inputs = llava(), llava_prompt()
+    tokens = plain(target, inputs)
+    worse = [*tokens[:3], (tokens[3] + 1) % 100 + 3, *tokens[4:]]
+    difference = find_difference(target, inputs, tokens, worse)
+    assert difference.position == 3 and difference.tokens == (tokens[3], worse[3])
+    assert difference.gap > difference.epsilon and not difference.is_near_tie
+
+
+def test_a_token_that_the_target_likes_as_much_is_a_tie():
+    target, inputs = llava(), llava_prompt()
+    tokens = plain(target, inputs)
+    twin = 111 if 111 not in tokens else 112
+    with torch.no_grad():
+        target.lm_head.weight[twin] = target.lm_head.weight[tokens[2]]
+    tokens = plain(target, inputs)
+    position = next(i for i, token in enumerate(tokens) if token in (twin, tokens[2]))
+    other = twin if tokens[position] != twin else tokens[2]
+    difference = find_difference(target, inputs, tokens, [*tokens[:position], other])
+    assert difference.gap == 0 and difference.is_near_tie
+
+
+def test_two_tokens_far_below_the_best_one_are_no_tie():
+    """Both answers wrong in the same way is still wrong: the gap is counted from the target's best token."""
+    target, inputs = llava(), llava_prompt()
+    worst = next_logits(target, inputs, []).argsort()[:2].tolist()
+    assert not find_difference(target, inputs, [worst[0]], [worst[1]]).is_near_tie
+
+
+def test_an_answer_that_ends_early_is_a_failure():
+    target, inputs = llava(), llava_prompt()
+    tokens = plain(target, inputs)
+    difference = find_difference(target, inputs, tokens, tokens[:-2])
+    assert difference.position == len(tokens) - 2
+    assert difference.gap == math.inf and not difference.is_near_tie
+
+
+def test_epsilon_is_two_spacings_at_the_best_logit():
+    assert tie_epsilon(20.0, torch.bfloat16) == 0.25
+    assert tie_epsilon(-9.0, torch.bfloat16) == 0.125
+    assert tie_epsilon(20.0, torch.float32) < 1e-5
+    assert tie_epsilon(0.0, torch.bfloat16) < 1e-30
+
+
+def test_prepare_takes_text_only_conversations(processor):
+    inputs = prepare(processor, [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], None)
+    assert "pixel_values" not in inputs and inputs["input_ids"].shape[0] == 1
