@@ -21,12 +21,12 @@ Turns = list[tuple[str, str]]
 
 @dataclass
 class Conversation:
-    """`input_ids` [T], `labels` [T] (-100 outside of the assistant's words), `patches` of the image."""
+    """`input_ids` [T], `labels` [T] (-100 outside of the assistant's words), `patches` of the image, and its kind, split and seed."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     patches: PatchLabels
-    picture: tuple[str, int]
+    picture: tuple[str, Split, int]
 
 
 def _dialog_turns(rng: random.Random, make, facts, extra: int) -> Turns:
@@ -75,4 +75,4 @@ def conversation(tokenizer, split: Split, index: int) -> Conversation:
     kind = "chart" if index % 3 == 2 else "scene"
     seed = 2_000_000 + index
     turns, patches = draw_turns(kind, split, seed)
-    return Conversation(*encode(tokenizer, turns), patches, (kind, seed))
+    return Conversation(*encode(tokenizer, turns), patches, (kind, split, seed))

@@ -13,12 +13,12 @@ from .stage_language import Look
 from .stage_vision import VisionLearner
 
 
-def real_look(learner: VisionLearner, split: str = "train") -> Look:
-    """Conversations of one split to visual tokens [B, 144, D], painted and encoded on the fly (20 ms each)."""
+def real_look(learner: VisionLearner) -> Look:
+    """Conversations to visual tokens [B, 144, D], painted and encoded on the fly (20 ms each)."""
     learner.eval().requires_grad_(False)
 
     def pixels(conversation: Conversation) -> torch.Tensor:
-        kind, seed = conversation.picture
+        kind, split, seed = conversation.picture
         image = scene.paint(draw_scene(split, seed)) if kind == "scene" else chart.paint(draw_chart(split, seed))
         return to_pixels(image)
 

@@ -41,7 +41,7 @@ def test_a_sample_is_reproduced_by_its_seed(task):
 def test_samples_take_the_tasks_in_turn_and_can_start_anywhere():
     drawn = list(samples("val", n=5))
     assert [s["task"] for s in drawn] == ["scene", "chart", "dialog", "scene", "chart"]
-    assert list(samples("val", n=1, start=4))[0]["answer"] == drawn[4]["answer"]
+    assert next(iter(samples("val", n=1, start=4)))["answer"] == drawn[4]["answer"]
     assert all(s["task"] == "chart" for s in samples("val", task="chart", n=3))
 
 
