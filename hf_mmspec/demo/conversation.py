@@ -21,7 +21,10 @@ Turns = list[tuple[str, str]]
 
 @dataclass
 class Conversation:
-    """`input_ids` [T], `labels` [T] (-100 outside of the assistant's words), `patches` of the image, and its kind, split and seed."""
+    """`input_ids` [T], `labels` [T] (-100 outside of the assistant's words), `patches` of the image.
+
+    `picture` is the image's kind, split and seed.
+    """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
