@@ -7,15 +7,23 @@ from transformers import AutoConfig, AutoModel
 
 from .binding import DrafterMismatchError
 from .configuration_drafter import DrafterConfig
+from .configuration_eagle import EagleConfig
+from .configuration_msd import MSDConfig
 from .configuration_vispec import ViSpecConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .modeling_drafter import Drafter
+from .modeling_eagle import EagleDrafter
+from .modeling_msd import MSDDrafter
 from .modeling_vispec import ViSpecDrafter
 from .strict_loading import DrafterLoadError
 
 # model_type -> (config, model): a new family is one more line here
-FAMILIES = {"vispec": (ViSpecConfig, ViSpecDrafter)}
+FAMILIES = {
+    "eagle": (EagleConfig, EagleDrafter),
+    "msd": (MSDConfig, MSDDrafter),
+    "vispec": (ViSpecConfig, ViSpecDrafter),
+}
 
 for _name, (_config, _model) in FAMILIES.items():
     AutoConfig.register(_name, _config, exist_ok=True)
@@ -32,6 +40,10 @@ __all__ = [
     "DrafterConfig",
     "DrafterLoadError",
     "DrafterMismatchError",
+    "EagleConfig",
+    "EagleDrafter",
+    "MSDConfig",
+    "MSDDrafter",
     "TargetPrompt",
     "ViSpecConfig",
     "ViSpecDrafter",

@@ -31,7 +31,7 @@ class LatentPool(CompressedRows):
         self.queries = nn.Parameter(torch.empty(num_latents, hidden_size))
 
     def forward(self, features: torch.Tensor, key_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Compress images `(images, tokens, H)`, where `key_mask` is False at padding, to `(images, num_latents, H)`."""
+        """Compress images `(n, tokens, H)`, `key_mask` False at padding, to `(n, num_latents, H)`."""
         queries = self.queries.expand(features.shape[0], -1, -1)
         mask = None if key_mask is None else key_mask[:, None, :]
         return nn.functional.scaled_dot_product_attention(queries, features, features, attn_mask=mask, scale=1.0)

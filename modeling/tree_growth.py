@@ -40,7 +40,7 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
         budget: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking.
     """
     k = min(budget.top_k, first.logits.shape[-1])
-    log_probs, ids = _top_log_probs(first.logits, k)
+    log_probs, ids = top_log_probs(first.logits, k)
     tokens, scores = to_target(ids[0]), log_probs[0]
     pool_tokens, pool_scores, pool_parents = [tokens], [scores], [torch.full_like(tokens, -1)]
     pool_depths, pool_size = [torch.ones_like(tokens)], k
@@ -49,7 +49,7 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
 
     for level in range(budget.levels - 1):
         rows = step(tokens, features, level, visible)
-        log_probs, ids = _top_log_probs(rows.logits, k)
+        log_probs, ids = top_log_probs(rows.logits, k)
         child_scores = (scores[:, None] + log_probs).flatten()
         child_tokens = to_target(ids.flatten())
         pool_tokens.append(child_tokens)
@@ -77,7 +77,7 @@ def grow_chain(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget,
     """One branch of `budget.levels` most probable tokens. Arguments as in `grow_tree`."""
 
     def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        log_probs, ids = _top_log_probs(logits, 1)
+        log_probs, ids = top_log_probs(logits, 1)
         return ids[0], log_probs[0]
 
     tokens, scores = _extend_chain(root, first, step, to_target, budget.levels, most_probable)
@@ -126,6 +126,6 @@ def _extend_chain(root, first, step, to_target, levels, choose) -> tuple[torch.T
     return torch.cat(tokens), torch.cat(scores)
 
 
-def _top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best log-probabilities of each row in float32, and their draft ids."""
     return logits.float().log_softmax(-1).topk(k)

@@ -9,8 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
-
 
 @dataclass
 class Case:
@@ -20,14 +18,18 @@ class Case:
     family: str
     name: str
     config: dict[str, Any]
+    parameters: dict[str, Any]
     tensors: dict[str, torch.Tensor]
     used: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, file: Path) -> "Case":
-        config = file.with_suffix(".config.json")
-        fields = json.loads(config.read_text()) if config.exists() else {}
-        return cls(file.parent.name, file.stem, fields, load_file(file))
+        of_all = _read_json(file.with_name("configs.json"))
+        config = _read_json(file.with_suffix(".config.json")) or of_all.get(file.stem, {})
+        return cls(file.parent.name, file.stem, config, _read_json(file.with_suffix(".case.json")), load_file(file))
+
+    def has(self, name: str) -> bool:
+        return name in self.tensors
 
     def take(self, name: str) -> torch.Tensor:
         """A tensor by name; fails the test where there is none."""
@@ -46,12 +48,19 @@ class Case:
                 found[our_name(theirs, renames)] = self.take(name)
         return found
 
-    def same(self, actual: torch.Tensor, name: str) -> None:
-        """Integers and booleans exactly, floats within the tolerance."""
+    def same(
+        self, actual: torch.Tensor, name: str, where: torch.Tensor | None = None, tolerance: float = 1e-4
+    ) -> None:
+        """Integers and booleans exactly, floats within the tolerance; `where` tells which rows mean something."""
         expected = self.take(name)
         assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}"
+        if where is not None:
+            assert where.any(), f"{name}: nothing to compare"
+            actual, expected = actual[where], expected[where]
         if expected.is_floating_point():
-            torch.testing.assert_close(actual.float(), expected, **TOLERANCE, msg=lambda m: f"{name}: {m}")
+            torch.testing.assert_close(
+                actual.float(), expected, atol=tolerance, rtol=tolerance, msg=lambda m: f"{name}: {m}"
+            )
         else:
             assert torch.equal(actual.to(expected.dtype), expected), f"{name}: {actual} is not {expected}"
 
@@ -65,3 +74,7 @@ def our_name(theirs: str, renames: dict[str, str]) -> str:
         if theirs.startswith(beginning):
             return ours + theirs.removeprefix(beginning)
     return theirs
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {}
