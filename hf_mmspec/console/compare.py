@@ -97,7 +97,7 @@ def compare(
         difference=None if is_sampled else find_difference(target, inputs, plain.tokens, drafted.tokens),
         is_sampled=is_sampled,
     )
-    console.print(verdict(comparison, processor.tokenizer))
+    console.print(verdict(comparison, processor.tokenizer), soft_wrap=True)
     return comparison
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
@@ -25,7 +26,7 @@ def show_machine(console: Console) -> None:
     """Versions, processor, threads and the dtype that is fastest here."""
     dtype = fast_dtype()
     facts = machine_facts(dtype, "cuda" if torch.cuda.is_available() else "cpu")
-    table = _table("here")
+    table = _table()
     for name, version in facts["versions"].items():
         table.add_row(name, version or "not installed")
     table.add_row("python", facts["python"])
@@ -34,30 +35,30 @@ def show_machine(console: Console) -> None:
     table.add_row("instructions", ", ".join(f"{name}: {'yes' if has else 'no'}" for name, has in features.items()))
     table.add_row("accelerator", facts["accelerator"] or "none")
     table.add_row("fast dtype", f"{facts['dtype']} (measured)")
-    console.print(table)
+    _print(console, "this machine", table)
 
 
 def show_costs(console: Console, target: PreTrainedModel) -> dict[int, float]:
     """Measure the target's forward now; returns seconds by number of tokens."""
     seconds = measure_verify(target, SIZES, time_limit=4.0)
-    name = f"{type(target).__name__}, {str(target.dtype).removeprefix('torch.')}"
-    table = Table(title=f"forward of n tokens over {CONTEXT} cached ones: {name}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column in ("n", "ms", "v(n)"):
         table.add_column(column, justify="right")
     for size in sorted(seconds):
         table.add_row(str(size), f"{seconds[size] * 1000:.1f}", f"{seconds[size] / seconds[1]:.2f}")
-    console.print(table)
+    name = f"{type(target).__name__}, {str(target.dtype).removeprefix('torch.')}"
+    _print(console, f"forward of n tokens over {CONTEXT} cached ones ({name})", table)
     return seconds
 
 
 def show_cached_models(console: Console) -> None:
     """What needs no download or merging any more."""
-    table = _table("cached models")
+    table = _table()
     for name, size in cached_models():
         table.add_row(name, f"{size / 2**20:.0f} MB")
     if not table.row_count:
         table.add_row("none", "")
-    console.print(table)
+    _print(console, "cached models", table)
 
 
 def cached_models() -> list[tuple[str, int]]:
@@ -74,8 +75,12 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(style="bold")
+def _table() -> Table:
+    table = Table(show_header=False, box=box.SIMPLE)
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print(f"[bold green]{title}[/bold green]", table)

@@ -170,12 +170,11 @@ def _combine(verify: Mapping[int, float], draft: Mapping[int, float]) -> Forward
 
 
 def _monotonic(points: Mapping[int, float]) -> Points:
-    """Sorted by size; more tokens never cost less, whatever the noise says."""
-    grid, most = [], 0.0
-    for size in sorted(points):
-        most = max(most, points[size])
-        grid.append((size, most))
-    return tuple(grid)
+    """Sorted by size. Noise only ever adds time, so a size costs at most what any larger one was seen to cost."""
+    grid: list[tuple[int, float]] = []
+    for size in sorted(points, reverse=True):
+        grid.append((size, min(points[size], grid[-1][1]) if grid else points[size]))
+    return tuple(reversed(grid))
 
 
 def _interpolate(points: Points, size: int) -> float:

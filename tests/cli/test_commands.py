@@ -1,0 +1,134 @@
+"""The commands from outside: what they print, write and exit with."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from hf_mmspec.console import compare, show
+from hf_mmspec.evaluation import contenders, loading
+
+
+def test_demo_shows_three_tasks_by_path_and_checks_the_answers(run, loaded, tmp_path):
+    result = run("demo", "--max-new-tokens", 12)
+    assert result.exit_code == 0, result.output
+    for task in ("scene", "chart", "dialog"):
+        assert f"outputs/{task}.png" in result.output
+        assert Image.open(tmp_path / "outputs" / f"{task}.png").size == (192, 192)
+    assert result.output.count("identical: yes") == 3
+    assert len(re.findall(r"12 tokens, [\d.]+ tokens/s", result.output)) == 6
+    assert len(re.findall(r"L \d\.\d\d tokens per target forward", result.output)) == 3
+    assert Image.open(tmp_path / "outputs" / "demo.png").width > 1000
+
+
+def test_generate_answers_about_the_users_file(run, loaded, tmp_path):
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "mine.jpg")
+    result = run("generate", "--image", "mine.jpg", "--prompt", "What is $this$ [bold]?", "--max-new-tokens", 8)
+    assert result.exit_code == 0, result.output
+    assert "identical: yes" in result.output
+    assert (tmp_path / "outputs" / "generate.png").exists()
+    assert loaded == [None, "the default drafter"]
+
+
+def test_generate_takes_the_users_model_and_drafter(run, loaded, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "mine.png")
+    options = ["--model", "my/model", "--drafter", "my/drafter", "--max-new-tokens", 4]
+    assert run("generate", "--image", "mine.png", "--prompt", "x", *options).exit_code == 0
+    assert loaded == ["my/model", "my/drafter"]
+
+
+def test_sampled_answers_are_not_called_identical(run, loaded, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "mine.png")
+    result = run("generate", "--image", "mine.png", "--prompt", "x", "--temperature", 1, "--max-new-tokens", 6)
+    assert result.exit_code == 0 and "identical" not in result.output and "sampled" in result.output
+
+
+def test_a_different_answer_is_said_to_be_different(run, loaded, tmp_path, monkeypatch):
+    """The exit code and the words tell; nothing is glossed over."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "mine.png")
+
+    def with_a_wrong_token(*arguments):
+        found = contenders.answer(*arguments)
+        if found.speculation is not None:
+            found.tokens[3] = 4 if found.tokens[3] != 4 else 5
+        return found
+
+    monkeypatch.setattr(compare, "answer", with_a_wrong_token)
+    result = run("generate", "--image", "mine.png", "--prompt", "x", "--max-new-tokens", 6)
+    assert result.exit_code == 1 and "identical: NO" in result.output and "first at token 4" in result.output
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_bad_image_is_one_line_before_anything_is_loaded(run, loaded, tmp_path, content):
+    if content is not None:
+        (tmp_path / "bad.png").write_bytes(content)
+    result = run("generate", "--image", "bad.png", "--prompt", "x")
+    assert result.exit_code == 2 and not loaded
+    assert result.stderr.startswith("error: bad.png: ") and result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["demo", "--dtype", "int4"], "choose one of"),
+        (["generate", "--image", "x", "--prompt", "x", "--model", "m"], "give --drafter"),
+        (["bench", "--task", "poetry"], "choose from scene, chart, dialog"),
+        (["bench", "--model", "m"], "give --drafter"),
+    ],
+)
+def test_bad_options_are_one_line(run, loaded, arguments, words):
+    result = run(*arguments)
+    assert result.exit_code == 2 and words in result.stderr and not loaded
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_any_drafter_the_way_out_is_said(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "HUB_CARDS", tmp_path)
+    result = run("demo")
+    assert result.exit_code == 2 and "--drafter" in result.stderr
+
+
+def test_a_folder_that_is_no_drafter_is_one_line(run, tmp_path, tiny_models, monkeypatch):
+    monkeypatch.setattr(loading, "load_target", lambda *_: tiny_models[:2])
+    (tmp_path / "config.json").write_text("{")
+    result = run("demo", "--drafter", tmp_path)
+    assert result.exit_code == 2 and "config.json" in result.stderr and "Traceback" not in result.output
+
+
+def test_doctor_tells_what_decides_speed(run, loaded):
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    for word in ("torch", "transformers", "AMX", "AVX512-BF16", "AVX2", "fast dtype", "threads", "v(n)", "cached"):
+        assert word in result.output
+
+
+def test_bench_writes_json_and_markdown(run, loaded, tmp_path):
+    result = run(
+        "bench",
+        "--quick",
+        "--no-memory",
+        "--samples",
+        1,
+        "--max-new-tokens",
+        6,
+        "--json",
+        "b.json",
+        "--markdown",
+        "b.md",
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["summary"]["vispec"]["identical"] is True
+    assert report["settings"]["samples"] == 1 and report["settings"]["repetitions"] == 1
+    assert "| vispec | scene |" in (tmp_path / "b.md").read_text()
+    assert "vispec" in result.output
+
+
+def test_bench_hands_the_users_sources_to_the_memory_processes(run, loaded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(show, "peak_memory_ratio", lambda *sources: asked.append(sources) or 1.1)
+    options = ["--model", "m", "--drafter", "d", "--task", "scene", "--samples", 1, "--max-new-tokens", 4]
+    assert run("bench", "--quick", *options).exit_code == 0
+    assert asked == [("m", "d", "auto", 128)]

@@ -1,0 +1,80 @@
+"""Which tokens were drafted, and how the picture wraps them."""
+
+from itertools import groupby
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from hf_mmspec.console.compare import Comparison, compare
+from hf_mmspec.console.picture import draw, wrap
+from hf_mmspec.demo import samples
+from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
+from hf_mmspec.evaluation.loading import prepare
+from hf_mmspec.generation import Speculation
+from tests.generation.doubles import OracleDrafter
+
+
+def test_origin_of_every_token_with_an_oracle(tiny_models):
+    """The prefill gives the first token; then each round gives its accepted drafts and one token of the target."""
+    target, processor, _ = tiny_models
+    sample = next(iter(samples("test", task="scene", n=1)))
+    inputs = prepare(processor, sample["messages"], sample["image"])
+    tokens = answer(target, inputs, Contender(STOCK), 12).tokens
+    oracle = OracleDrafter(target, tokens)
+    oracle.generation_config.draft_depth = 3
+    oracle.generation_config.draft_mode = "chain"
+    found = compare(target, processor, oracle, inputs, Console(quiet=True), max_new_tokens=12)
+    assert found.difference is None
+    assert [was_drafted for _, was_drafted in found.pieces] == [
+        False,
+        *[True] * 3,
+        False,
+        *[True] * 3,
+        False,
+        *[True] * 2,
+        False,
+    ]
+    assert "".join(text for text, _ in found.pieces) == processor.decode(tokens, skip_special_tokens=True)
+
+
+def as_characters(words):
+    return [(character, index) for index, word in enumerate(words) for character in word]
+
+
+def as_text(lines):
+    return ["".join(character for character, _ in line) for line in lines]
+
+
+def test_lines_break_between_words_and_keep_their_tokens():
+    lines = wrap(as_characters(["One", " two", " thr", "ee", " four"]), 8)
+    assert as_text(lines) == ["One two", "three", "four"]
+    assert [[token for token, _ in groupby(line, key=lambda each: each[1])] for line in lines] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("a" * 20, ["a" * 8, "a" * 8, "a" * 4]),
+        ("one\ntwo", ["one", "two"]),
+        ("one\n\ntwo", ["one", "", "two"]),
+        ("to " + "b" * 9, ["to", "b" * 8, "b"]),
+    ],
+)
+def test_line_breaks_and_words_longer_than_a_line(text, lines):
+    assert as_text(wrap(as_characters([text]), 8)) == lines
+
+
+def test_picture_of_difficult_text(tmp_path):
+    """Formulas, emoji, control characters, no image, and an answer that ended with the prefill."""
+    pieces = [("$x^2", False), (" 日本", True), (" 🐷\x00", True), ("\n\n", False), ("w" * 300, True)]
+    long = Run([1] * 9, 2.0, 1.0, 8, 3, Speculation([3, 2], [4, 4]))
+    short = Run([1], 1.0, 0.0, 0, 1, Speculation())
+    image = Image.new("RGB", (400, 90), "red")
+    comparisons = [
+        Comparison("a $title$", image, "question " * 40, long, long, pieces, None, False),
+        Comparison("text", None, "?", short, short, [("x", False)], None, True),
+    ]
+    draw(comparisons, tmp_path / "new" / "picture.png")
+    assert Image.open(tmp_path / "new" / "picture.png").width > 1000
