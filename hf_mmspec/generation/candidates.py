@@ -3,7 +3,7 @@
 For those who need the stock `_assisted_decoding` (chains only, no trees); our own loop does not use it.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -67,7 +67,8 @@ class ChainCandidateGenerator(CandidateGenerator):
             self._drafter.extend(self._state, hidden_states[-1][:, :rows], input_ids[:, -rows:])
         levels = self._max_length - input_ids.shape[1] - 1
         tree = self._drafter.propose(self._state, self._budget.limited_to(levels))
-        return torch.cat([input_ids, tree.tokens[None, 1:].to(input_ids.device)], dim=-1), None
+        drafts = tree.tokens[None, 1:].to(input_ids.device)
+        return cast(torch.LongTensor, torch.cat([input_ids, drafts], dim=-1)), None
 
     def update_candidate_strategy(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, num_matches: int):
         """The depth is fixed; nothing to adapt."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
@@ -76,8 +77,9 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         decoder.register_forward_pre_hook(before, with_kwargs=True),
         decoder.register_forward_hook(after, with_kwargs=True),
     ]
+    layers = cast(nn.ModuleList, decoder.layers)
     for index in dict.fromkeys(feature_layers or ()):
-        handles.append(decoder.layers[index].register_forward_pre_hook(tap(index), with_kwargs=True))
+        handles.append(layers[index].register_forward_pre_hook(tap(index), with_kwargs=True))
     try:
         yield captured
     finally:

@@ -46,7 +46,7 @@ def speculative_decoding(
     assistant_model: Drafter,
     streamer: BaseStreamer | None = None,
     **model_kwargs: Any,
-) -> SpeculativeOutput | torch.LongTensor:
+) -> SpeculativeOutput | torch.Tensor:
     """Decode one request with a drafter; same tokens, scores and stops as `generate` without one.
 
     Called by `generate` (as `assistant_model=` or `custom_generate=`), not by users directly.
@@ -125,7 +125,7 @@ def install_hook() -> None:
             drafter.bind(self)
         return stock_validation(self, generation_mode, generation_config, generation_mode_kwargs)
 
-    _assisted_decoding.__mmspec_stock__ = stock_decoding
+    _assisted_decoding.__dict__["__mmspec_stock__"] = stock_decoding
     GenerationMixin._assisted_decoding = _assisted_decoding
     GenerationMixin._validate_generation_mode = _validate_generation_mode
 

@@ -73,8 +73,8 @@ class Target:
         """
         # A cache from a config has its layers already, an empty DynamicCache() of the user does not.
         num_layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
-        length = input_ids.shape[1] if self._kwargs.get("inputs_embeds") is None else self._prompt_length_by_embeds()
-        capacity = max(length, self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
+        given = input_ids if self._kwargs.get("inputs_embeds") is None else self._kwargs["inputs_embeds"]
+        capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
         self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
         outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
@@ -82,9 +82,6 @@ class Target:
         self._remember_positions()
         self._captured.clear()
         return outputs, prompt
-
-    def _prompt_length_by_embeds(self) -> int:
-        return self._kwargs["inputs_embeds"].shape[1]
 
     def _prompt(self, input_ids: torch.Tensor) -> TargetPrompt:
         """What the drafter gets: only rows that this prefill computed, without padding."""
@@ -138,10 +135,14 @@ class Target:
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
                 kwargs[name] = torch.zeros((1, len(tree)), dtype=kwargs[name].dtype, device=device)
-        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self.model.dtype)
-        positions = self._last_position + 1 + tree.depths.to(self._last_position.device)
+        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self.model.dtype, device)
+        positions = (self._last_position + 1).to(device) + tree.depths.to(device)
         return self.model.prepare_inputs_for_generation(
-            tree.tokens[None], attention_mask=mask, position_ids=positions, is_first_iteration=False, **kwargs
+            tree.tokens[None].to(device),
+            attention_mask=mask,
+            position_ids=positions,
+            is_first_iteration=False,
+            **kwargs,
         )
 
     def keep(self, path: list[int]) -> None:

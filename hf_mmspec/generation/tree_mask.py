@@ -40,25 +40,30 @@ class LayerWindows:
 
 
 def tree_attention_mask(
-    tree: DraftTree, past_length: int, hidden_columns: torch.Tensor | None, windows: LayerWindows, dtype: torch.dtype
+    tree: DraftTree,
+    past_length: int,
+    hidden_columns: torch.Tensor | None,
+    windows: LayerWindows,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """The mask `(1, 1, n, past_length + n)` under which each node sees the past, its ancestors and itself.
 
     Args:
         hidden_columns: `bool (past_length,)`, True at padding; None where there is none.
-        dtype: the target's dtype; masked places hold its minimum.
+        dtype, device: the target's; masked places hold the minimum of the dtype.
 
     Returns:
         One mask, or `{"full_attention": ..., "sliding_attention": ...}` where the target's layers differ.
     """
     nodes = len(tree)
-    visible = torch.ones(nodes, past_length + nodes, dtype=torch.bool, device=tree.tokens.device)
-    visible[:, past_length:] = tree.ancestor_mask()
+    visible = torch.ones(nodes, past_length + nodes, dtype=torch.bool, device=device)
+    visible[:, past_length:] = tree.ancestor_mask().to(device)
     if hidden_columns is not None:
-        visible[:, :past_length] &= ~hidden_columns.to(visible.device)
+        visible[:, :past_length] &= ~hidden_columns.to(device)
     if windows.window is None:
         return _additive(visible, dtype)
-    positions = torch.cat([torch.arange(past_length, device=visible.device), past_length + tree.depths])
+    positions = torch.cat([torch.arange(past_length, device=device), past_length + tree.depths.to(device)])
     near = positions[past_length:, None] - positions[None] < windows.window
     sliding = _additive(visible & near, dtype)
     if not windows.has_full:
