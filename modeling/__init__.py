@@ -8,12 +8,14 @@ from transformers import AutoConfig, AutoModel
 from .binding import DrafterMismatchError
 from .configuration_drafter import DrafterConfig
 from .configuration_eagle import EagleConfig
+from .configuration_eagle3 import Eagle3Config
 from .configuration_msd import MSDConfig
 from .configuration_vispec import ViSpecConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .modeling_drafter import Drafter
 from .modeling_eagle import EagleDrafter
+from .modeling_eagle3 import Eagle3Drafter
 from .modeling_msd import MSDDrafter
 from .modeling_vispec import ViSpecDrafter
 from .strict_loading import DrafterLoadError
@@ -21,6 +23,7 @@ from .strict_loading import DrafterLoadError
 # model_type -> (config, model): a new family is one more line here
 FAMILIES = {
     "eagle": (EagleConfig, EagleDrafter),
+    "eagle3": (Eagle3Config, Eagle3Drafter),
     "msd": (MSDConfig, MSDDrafter),
     "vispec": (ViSpecConfig, ViSpecDrafter),
 }
@@ -40,6 +43,8 @@ __all__ = [
     "DrafterConfig",
     "DrafterLoadError",
     "DrafterMismatchError",
+    "Eagle3Config",
+    "Eagle3Drafter",
     "EagleConfig",
     "EagleDrafter",
     "MSDConfig",

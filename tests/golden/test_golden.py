@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.golden import eagle2, vispec
+from tests.golden import eagle2, eagle3, vispec
 from tests.golden.case import Case
 from tests.golden.conftest import OWN_CASES
 
-CHECKS = {"eagle2": eagle2.check, "msd": eagle2.check, "vispec": vispec.check}
-NOT_BUILT_YET = {"eagle3", "flash"}
+CHECKS = {"eagle2": eagle2.check, "eagle3": eagle3.check, "msd": eagle2.check, "vispec": vispec.check}
+NOT_BUILT_YET = {"flash"}
 
 
 def test_golden(case: Case):

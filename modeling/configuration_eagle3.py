@@ -1,0 +1,55 @@
+"""Configuration of the EAGLE-3 drafter (arXiv 2503.01840)."""
+
+from dataclasses import field
+from itertools import pairwise
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_visual import VisualConfig
+
+
+@strict
+class Eagle3Config(VisualConfig):
+    """`VisualConfig` plus what EAGLE-3 adds.
+
+    Args:
+        draft_vocab_size: rows of the drafter's own head, `vocab_size` for all tokens. None borrows the target's head,
+            behind the drafter's own norm.
+        feature_layers: indices of the target's decoder layers whose inputs (`hidden_states[i]` in transformers, before
+            any final norm) are concatenated, in increasing order. The authors take three, `authors_taps(n)`.
+        fc_bias: whether the projection of the concatenated features has a bias; the authors' has none.
+        norm_before_residual: whether the residual stream starts from the normed feature (speculators' variant)
+            instead of the feature itself (the authors).
+
+    Raises:
+        ValueError: `feature_layers` is empty, not increasing, or negative (and see `VisualConfig`).
+    """
+
+    model_type = "eagle3"
+
+    feature_layers: list[int] = field(default_factory=lambda: Eagle3Config.authors_taps(32))
+    fc_bias: bool = False
+    norm_before_residual: bool = False
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        taps = self.feature_layers
+        if not taps or taps[0] < 0 or any(low >= high for low, high in pairwise(taps)):
+            raise ValueError(
+                f"feature_layers must be layer indices in increasing order, each once and none below 0; got {taps}"
+            )
+
+    @staticmethod
+    def authors_taps(num_layers: int) -> list[int]:
+        """A low, a middle and a high layer of a target with `num_layers`: 2, n // 2 and n - 3.
+
+        Raises:
+            ValueError: the target has fewer than 7 layers, so that these would coincide or leave their order.
+        """
+        taps = [2, num_layers // 2, num_layers - 3]
+        if not taps[0] < taps[1] < taps[2]:
+            raise ValueError(
+                f"a target of {num_layers} layers has no three layers 2 < n // 2 < n - 3: choose them yourself, e.g. "
+                f"feature_layers={sorted({0, num_layers // 2, num_layers - 1})} (any number of different ones)."
+            )
+        return taps
