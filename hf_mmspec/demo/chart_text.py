@@ -6,7 +6,7 @@ Its border: text from facts; no pixels.
 import random
 
 from .chart import Bar, Chart
-from .wording import prefer, sentence
+from .wording import maybe, prefer, sentence
 from .words import NUMBERS
 
 QUESTIONS = (
@@ -18,6 +18,9 @@ QUESTIONS = (
     "Summarize the chart for me.",
 )
 _ORDINALS = ("first", "second", "third", "fourth")
+_MUCH = ("That is quite a lot.", "This is a tall bar.", "It almost fills the chart.")
+_MIDDLING = ("That is neither much nor little.", "This is a bar of medium height.")
+_LITTLE = ("That is not very much.", "This is a short bar.", "There is room for more.")
 
 
 def _opening(rng: random.Random, chart: Chart) -> str:
@@ -33,15 +36,16 @@ def _opening(rng: random.Random, chart: Chart) -> str:
 
 
 def _about(rng: random.Random, index: int, bar: Bar) -> str:
-    ordinal = _ORDINALS[index]
-    return prefer(
+    ordinal, blocks = _ORDINALS[index], "is one block" if bar.value == 1 else f"are {bar.number} blocks"
+    said = prefer(
         rng,
         (
             f"The {ordinal} bar stands for the {bar.noun} and reaches a value of {bar.number}.",
             f"The {bar.noun} has a bar of {bar.number}.",
-            f"Above the {bar.noun} there are {bar.number} blocks.",
+            f"Above the {bar.noun} there {blocks}.",
         ),
     )
+    return said + maybe(rng, _MUCH if bar.value > 6 else _LITTLE if bar.value < 4 else _MIDDLING)
 
 
 def _extremes(rng: random.Random, chart: Chart) -> str:

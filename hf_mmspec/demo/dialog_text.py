@@ -34,6 +34,11 @@ def _first_turn(rng: random.Random, scene: Scene) -> tuple[str, str]:
     )
 
 
+def _known(rng: random.Random, noun: str) -> str:
+    start = prefer(rng, ("As we know,", "Remember that", "People say that", "It is no secret that"))
+    return f"{start} {prefer(rng, THING_FACTS[noun])}."
+
+
 def _neighbour(rng: random.Random, scene: Scene, thing: Thing) -> str:
     others = [other for other in in_reading_order(scene) if other != thing]
     other = others[0]
@@ -50,7 +55,7 @@ def _where(rng: random.Random, scene: Scene) -> Dialog:
     thing = rng.choice(scene.things)
     noun, where = thing.noun, place(thing)
     question = rng.choice((f"Where is the {noun}?", f"In which part of the picture is the {noun}?"))
-    known = f"As we know, {prefer(rng, THING_FACTS[noun])}."
+    known = _known(rng, noun)
     start = prefer(
         rng,
         (
@@ -75,7 +80,7 @@ def _what(rng: random.Random, scene: Scene) -> Dialog:
             f"That is {a(noun)}.",
         ),
     )
-    known = f"As we know, {prefer(rng, THING_FACTS[noun])}."
+    known = _known(rng, noun)
     answer = f"{start} {known} {_neighbour(rng, scene, thing)} {_ending(rng, scene)}"
     return Dialog(*_first_turn(rng, scene), question, answer, "what", noun)
 

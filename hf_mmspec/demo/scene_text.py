@@ -7,7 +7,7 @@ import random
 
 from .knowledge import BACKGROUND_FACTS, CLOSINGS, THING_FACTS
 from .scene import Scene, Thing
-from .wording import a, listing, place, prefer, sentence, verb
+from .wording import a, listing, maybe, place, prefer, sentence, sized, verb
 from .words import NUMBERS, ROWS
 
 QUESTIONS = (
@@ -17,6 +17,15 @@ QUESTIONS = (
     "Tell me what is in the image.",
     "What does the picture show?",
     "Can you describe what you see?",
+)
+
+_REMARKS = (
+    "It looks almost real.",
+    "The colours are bright and clear.",
+    "Somebody has drawn it with care.",
+    "It stands out at first glance.",
+    "One wonders how it came there.",
+    "Nothing else is quite like it.",
 )
 
 
@@ -41,15 +50,16 @@ def _opening(rng: random.Random, scene: Scene, things: list[Thing]) -> str:
 
 def _about(rng: random.Random, thing: Thing) -> str:
     fact = prefer(rng, THING_FACTS[thing.noun])
-    where, name = place(thing), a(thing.noun)
-    return prefer(
+    where, name = place(thing), sized(thing)
+    said = prefer(
         rng,
         (
             f"{sentence(where)} there {verb(thing.noun)} {name}, and {fact}.",
             f"{sentence(name)} can be seen {where}; {fact}.",
-            f"The {thing.noun} {where} is easy to spot: {fact}.",
+            f"The {thing.noun} {where} {verb(thing.noun)} easy to spot: {fact}.",
         ),
     )
+    return said + maybe(rng, _REMARKS)
 
 
 def relation(first: Thing, second: Thing) -> str:

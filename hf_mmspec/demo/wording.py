@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from .scene import Thing
 
-FAVOURITE = 0.7
+FAVOURITE = 0.6
+REMARK = 0.25
 _PLACES = {
     ("top", "left"): "at the top left",
     ("top", "center"): "at the top",
@@ -26,7 +27,7 @@ _SOME = ("grapes", "corn", "bread", "cheese")
 
 
 def prefer(rng: random.Random, options: Sequence[str]) -> str:
-    """The first option in seven cases of ten, else one of the others."""
+    """The first option in six cases of ten, else one of the others."""
     return options[0] if len(options) == 1 or rng.random() < FAVOURITE else rng.choice(options[1:])
 
 
@@ -35,6 +36,17 @@ def a(noun: str) -> str:
     if noun in _SOME:
         return f"some {noun}"
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def sized(thing: Thing) -> str:
+    """The noun with its article and, where it stands out, its size."""
+    size = "small " if thing.side < 50 else "large " if thing.side > 62 else ""
+    return f"a {size}{thing.noun}" if size and thing.noun not in _SOME else a(thing.noun)
+
+
+def maybe(rng: random.Random, remarks: Sequence[str]) -> str:
+    """One of the remarks with a leading space, or, mostly, nothing."""
+    return f" {rng.choice(remarks)}" if rng.random() < REMARK else ""
 
 
 def verb(noun: str) -> str:
