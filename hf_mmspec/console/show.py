@@ -42,7 +42,7 @@ def show_samples(
     for index, sample in enumerate(samples("test", n=3)):
         path = folder / f"{sample['task']}.png"
         sample["image"].save(path)
-        inputs = prepare(processor, sample["messages"], sample["image"], target.device)
+        inputs = prepare(processor, sample["messages"], sample["image"], target)
         if index == 0:
             warm_up(target, drafter, inputs)
         question = _last_question(sample["messages"])
@@ -79,7 +79,7 @@ def show_one(
 ) -> bool:
     """The user's image and question, answered twice; returns whether the answers agree."""
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    inputs = prepare(processor, [{"role": "user", "content": content}], image, target.device)
+    inputs = prepare(processor, [{"role": "user", "content": content}], image, target)
     warm_up(target, drafter, inputs)
     comparison = compare(
         target,

@@ -78,7 +78,7 @@ def run_bench(
     Args:
         progress: told in a few words what is being run.
     """
-    prompts = {task: _prompts(processor, task, settings.samples, target.device) for task in settings.tasks}
+    prompts = {task: _prompts(target, processor, task, settings.samples) for task in settings.tasks}
     for contender in contenders:  # kernels, memory and the automatic draft budget are paid for outside of the clock
         answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, settings.temperature)
     runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
@@ -99,9 +99,9 @@ def run_bench(
     )
 
 
-def _prompts(processor: Any, task: str, count: int, device: torch.device) -> list[Prompt]:
+def _prompts(target: PreTrainedModel, processor: Any, task: str, count: int) -> list[Prompt]:
     chosen = samples("test", task=task, n=count)
-    return [Prompt(sample, prepare(processor, sample["messages"], sample["image"], device)) for sample in chosen]
+    return [Prompt(sample, prepare(processor, sample["messages"], sample["image"], target)) for sample in chosen]
 
 
 def _take_turns(

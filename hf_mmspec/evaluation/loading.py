@@ -54,8 +54,9 @@ def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
     return loaded.to(device=target.device, dtype=target.dtype).eval()
 
 
-def prepare(processor: Any, messages: list[dict[str, Any]], image: Any, device: torch.device | str = "cpu") -> dict:
-    """A conversation about `image` (PIL; None for text only) as the tensors that `generate` takes."""
+def prepare(processor: Any, messages: list[dict[str, Any]], image: Any, target: PreTrainedModel) -> dict[str, Any]:
+    """A conversation about `image` (PIL; None for text only) as the tensors that `target.generate` takes, pixels in
+    its dtype."""
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images = {} if image is None else {"images": image}
-    return dict(processor(text=text, **images, return_tensors="pt").to(device))
+    return dict(processor(text=text, **images, return_tensors="pt").to(target.device, target.dtype))

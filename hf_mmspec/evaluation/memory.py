@@ -56,7 +56,7 @@ def _peak(options: argparse.Namespace) -> int:
     if options.drafter:
         contender = Contender("drafter", {"assistant_model": load_drafter(options.drafter, target)})
     sample = next(iter(samples("test", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"], target.device)
+    inputs = prepare(processor, sample["messages"], sample["image"], target)
     gc.collect()
     _forget_peak(target.device)
     answer(target, inputs, contender, options.max_new_tokens)

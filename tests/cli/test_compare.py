@@ -19,7 +19,7 @@ def test_origin_of_every_token_with_an_oracle(tiny_models):
     """The prefill gives the first token; then each round gives its accepted drafts and one token of the target."""
     target, processor, _ = tiny_models
     sample = next(iter(samples("test", task="scene", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"])
+    inputs = prepare(processor, sample["messages"], sample["image"], target)
     tokens = answer(target, inputs, Contender(STOCK), 12).tokens
     oracle = OracleDrafter(target, tokens)
     oracle.generation_config.draft_depth = 3

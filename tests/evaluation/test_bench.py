@@ -82,7 +82,7 @@ def test_loop_efficiency_is_what_the_definition_says(report):
 
 def test_an_oracle_has_a_long_acceptance(target, processor):
     sample = next(iter(samples("test", task="scene", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"])
+    inputs = prepare(processor, sample["messages"], sample["image"], target)
     tokens = answer(target, inputs, Contender(STOCK), 30).tokens
     budget = {"draft_depth": 4, "draft_top_k": 2, "draft_total_tokens": 9}
     oracle = Contender("oracle", {"assistant_model": OracleDrafter(target, tokens), **budget})
@@ -93,7 +93,7 @@ def test_an_oracle_has_a_long_acceptance(target, processor):
 
 
 def test_a_contender_that_changes_the_answer_fails(target, processor):
-    tokens = answer(target, next_inputs(processor), Contender(STOCK), 10).tokens
+    tokens = answer(target, next_inputs(target, processor), Contender(STOCK), 10).tokens
     cheat = Contender("cheat", {"suppress_tokens": [0, 2, 3, tokens[4]]})
     settings = Settings(("scene",), 1, 1, 10)
     found = run_bench(target, processor, [Contender(STOCK), cheat], settings)
@@ -103,9 +103,9 @@ def test_a_contender_that_changes_the_answer_fails(target, processor):
     assert "failed" in to_markdown(make_report(found, settings, machine_facts(), {}))
 
 
-def next_inputs(processor):
+def next_inputs(target, processor):
     sample = next(iter(samples("test", task="scene", n=1)))
-    return prepare(processor, sample["messages"], sample["image"])
+    return prepare(processor, sample["messages"], sample["image"], target)
 
 
 def test_sampled_answers_are_not_compared(target, processor, drafter):
@@ -146,6 +146,6 @@ def test_clock_leaves_the_prompt_out_and_passes_tokens_on():
 
 
 def test_stock_assisted_decoding_emits_once_per_forward(target, processor):
-    run = answer(target, next_inputs(processor), Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": 4}), 12)
+    run = answer(target, next_inputs(target, processor), Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": 4}), 12)
     assert 1 <= run.emissions <= len(run.tokens) == 12
     assert run.decode_tokens < 12 and 0 < run.decode_seconds < run.seconds

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
 from hf_mmspec.evaluation.identity import find_difference, next_logits, tie_epsilon
@@ -78,6 +79,14 @@ def test_epsilon_is_two_spacings_at_the_best_logit():
     assert tie_epsilon(0.0, torch.bfloat16) < 1e-30
 
 
-def test_prepare_takes_text_only_conversations(processor):
-    inputs = prepare(processor, [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], None)
+def test_prepare_takes_text_only_conversations(target, processor):
+    inputs = prepare(processor, [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], None, target)
     assert "pixel_values" not in inputs and inputs["input_ids"].shape[0] == 1
+
+
+def test_prepare_casts_pixels_and_nothing_else(processor, target):
+    half = type(target)(target.config).to(torch.bfloat16)
+    content = [{"type": "image"}, {"type": "text", "text": "Hello"}]
+    inputs = prepare(processor, [{"role": "user", "content": content}], Image.new("RGB", (9, 9)), half)
+    assert inputs["pixel_values"].dtype == torch.bfloat16 and inputs["input_ids"].dtype == torch.int64
+    assert (inputs["input_ids"] == half.config.image_token_id).sum() == 144
