@@ -5,21 +5,17 @@ import torch
 from transformers import AutoProcessor, LlavaProcessor
 
 from hf_mmspec.demo import samples
-from hf_mmspec.demo.base_model import MissingBaseError, find_gguf
 from hf_mmspec.demo.conversation import VISUAL_TOKENS, conversation, encode
 from hf_mmspec.demo.evaluate import with_image
 from hf_mmspec.demo.pictures import to_pixels
-from hf_mmspec.demo.processor import build_processor, build_tokenizer
+from hf_mmspec.demo.processor import build_processor
 from hf_mmspec.demo.visual_words import VisualWords
 from hf_mmspec.demo.words import PATCH_WORDS
 
 
 @pytest.fixture(scope="module")
-def processor():
-    try:
-        return build_processor(build_tokenizer(find_gguf()))
-    except MissingBaseError as missing:
-        pytest.skip(str(missing))
+def processor(tokenizer):
+    return build_processor(tokenizer)
 
 
 def _inputs(processor, sample):

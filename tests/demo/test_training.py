@@ -5,12 +5,10 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from hf_mmspec.demo import stage_language, stage_vision
-from hf_mmspec.demo.base_model import MissingBaseError, find_gguf
 from hf_mmspec.demo.checkpoint import load_state, save_state
 from hf_mmspec.demo.conversation import VISUAL_TOKENS, conversation
 from hf_mmspec.demo.look import real_look
 from hf_mmspec.demo.patches import DETAIL_WORDS
-from hf_mmspec.demo.processor import build_tokenizer
 from hf_mmspec.demo.stage_language import LanguageRecipe, add_adapter, answer_loss, oracle_look, train_language
 from hf_mmspec.demo.stage_vision import VisionLearner, VisionRecipe, train_vision, vision_loss
 from hf_mmspec.demo.visual_words import VisualWords
@@ -18,14 +16,6 @@ from hf_mmspec.demo.words import PATCH_WORDS
 
 TEXT = 16
 TINY = VisionRecipe(width=32, depth=1, steps=2, batch=2, save_every=1)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    try:
-        return build_tokenizer(find_gguf())
-    except MissingBaseError as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture
