@@ -79,16 +79,22 @@ def fingerprint(embeddings: nn.Module, head: nn.Module) -> dict[str, list[float]
     """Norm and projection of a few fixed rows of embeddings and head: the same in any dtype, other after a rotation,
     a rescaling or another training. A head whose weights are packed (quantized) is left out."""
     device = next(embeddings.parameters()).device
-    ids = torch.tensor([i for i in _PROBE_IDS if i < _rows(embeddings, 0)], device=device)
+    ids = torch.tensor(probe_ids(_rows(embeddings, 0)), device=device)
     with torch.no_grad():
-        prints = {"embed_tokens": _describe(embeddings(ids))}
+        prints = {"embed_tokens": describe_rows(embeddings(ids))}
         weight = getattr(head, "weight", None)
         if weight is not None and weight.is_floating_point() and weight.ndim == 2:
-            prints["lm_head"] = _describe(weight[ids.to(weight.device)])
+            prints["lm_head"] = describe_rows(weight[ids.to(weight.device)])
     return prints
 
 
-def _describe(rows: torch.Tensor) -> list[float]:
+def probe_ids(rows: int) -> list[int]:
+    """The rows of a table of `rows` tokens that a fingerprint looks at."""
+    return [i for i in _PROBE_IDS if i < rows]
+
+
+def describe_rows(rows: torch.Tensor) -> list[float]:
+    """One part's fingerprint, from its rows `probe_ids`, `(n, hidden_size)`."""
     rows = rows.float().cpu()
     direction = nn.functional.normalize(torch.cos(torch.arange(rows.shape[-1], dtype=torch.float32)), dim=0)
     return [round(x, 5) for x in torch.cat([rows.norm(dim=-1), rows @ direction]).tolist()]

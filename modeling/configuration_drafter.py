@@ -52,6 +52,8 @@ class DrafterConfig(PreTrainedConfig):
     """
 
     model_type = "mmspec_drafter"
+    # Drafters' positions are 1-D; the sections of a converted checkpoint are kept, as a record.
+    ignore_keys_at_rope_validation = {"mrope_section", "mrope_interleaved"}
 
     vocab_size: int = 32000
     real_vocab_size: int | None = None

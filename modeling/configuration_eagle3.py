@@ -16,7 +16,8 @@ class Eagle3Config(VisualConfig):
         draft_vocab_size: rows of the drafter's own head, `vocab_size` for all tokens. None borrows the target's head,
             behind the drafter's own norm.
         feature_layers: indices of the target's decoder layers whose inputs (`hidden_states[i]` in transformers, before
-            any final norm) are concatenated, in increasing order. The authors take three, `authors_taps(n)`.
+            any final norm) are concatenated, in increasing order. The authors take three, `authors_taps(n)`; None does
+            so for whatever target the drafter is bound to (published checkpoints do not say how many layers that has).
         fc_bias: whether the projection of the concatenated features has a bias; the authors' has none.
         norm_before_residual: whether the residual stream starts from the normed feature (speculators' variant)
             instead of the feature itself (the authors).
@@ -27,17 +28,24 @@ class Eagle3Config(VisualConfig):
 
     model_type = "eagle3"
 
-    feature_layers: list[int] = field(default_factory=lambda: Eagle3Config.authors_taps(32))
+    feature_layers: list[int] | None = field(default_factory=lambda: Eagle3Config.authors_taps(32))
     fc_bias: bool = False
     norm_before_residual: bool = False
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
         taps = self.feature_layers
+        if taps is None:
+            return
         if not taps or taps[0] < 0 or any(low >= high for low, high in pairwise(taps)):
             raise ValueError(
                 f"feature_layers must be layer indices in increasing order, each once and none below 0; got {taps}"
             )
+
+    @property
+    def num_features(self) -> int:
+        """How many layers are read."""
+        return 3 if self.feature_layers is None else len(self.feature_layers)
 
     @staticmethod
     def authors_taps(num_layers: int) -> list[int]:

@@ -53,6 +53,10 @@ class Drafter(PreTrainedModel):
         indices of decoder layers whose *inputs* (`hidden_states[i]` in transformers) are concatenated."""
         return None
 
+    def feature_layers_of(self, target: Any) -> tuple[int, ...] | None:
+        """The same for one target, where the layers depend on how many it has."""
+        return self.feature_layers
+
     def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
         """Read the prompt and the first token that the target emitted after it (`int64`, one element)."""
         raise NotImplementedError

@@ -50,13 +50,19 @@ class Eagle3Drafter(AutoregressiveDrafter):
 
     def __init__(self, config: Eagle3Config):
         super().__init__(config)
-        width = len(config.feature_layers) * config.hidden_size
-        self.fc = nn.Linear(width, config.hidden_size, bias=config.fc_bias)
+        self.fc = nn.Linear(config.num_features * config.hidden_size, config.hidden_size, bias=config.fc_bias)
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_init()
 
+    def feature_layers_of(self, target: Any) -> tuple[int, ...]:
+        layers = unwrap(target).config.get_text_config(decoder=True).num_hidden_layers
+        taps = self.config.feature_layers
+        return tuple(Eagle3Config.authors_taps(layers) if taps is None else taps)
+
     @property
     def feature_layers(self) -> tuple[int, ...]:
+        if self.config.feature_layers is None:
+            raise ValueError("which layers this drafter reads depends on the target: use `feature_layers_of(target)`")
         return tuple(self.config.feature_layers)
 
     def make_layer(self, index: int) -> nn.Module:
@@ -78,9 +84,13 @@ class Eagle3Drafter(AutoregressiveDrafter):
 
     def bind(self, target: Any) -> BorrowedParts:
         layers = unwrap(target).config.get_text_config(decoder=True).num_hidden_layers
-        if self.feature_layers[-1] >= layers:
+        try:
+            taps = self.feature_layers_of(target)
+        except ValueError as error:
+            raise DrafterMismatchError(f"the drafter reads the authors' three layers, but {error}") from error
+        if taps[-1] >= layers:
             raise DrafterMismatchError(
-                f"the drafter reads the inputs of layers {list(self.feature_layers)} but the target has {layers} "
+                f"the drafter reads the inputs of layers {list(taps)} but the target has {layers} "
                 "layers (0 is the first): it was made for another target, or its ids count from another layer."
             )
         return super().bind(target)

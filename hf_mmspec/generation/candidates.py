@@ -30,7 +30,7 @@ class ChainCandidateGenerator(CandidateGenerator):
     model_kwargs_overrides = {"output_hidden_states": True}
 
     def __init__(self, drafter: Drafter, target: PreTrainedModel, depth: int, max_length: int):
-        if drafter.feature_layers is not None:
+        if drafter.feature_layers_of(target) is not None:
             raise ValueError(
                 f"{type(drafter).__name__} reads several layers of the target, which the stock loop does not hand "
                 "over; use `assistant_model=` with hf_mmspec imported instead."

@@ -122,7 +122,7 @@ def _draft_state(target: PreTrainedModel, drafter: Any) -> tuple[Any, torch.Tens
     """A drafter state after a prompt of `CONTEXT` tokens with random features, which are returned too."""
     ids = _ordinary_ids(target, CONTEXT)
     embeds = target.get_input_embeddings()(ids)
-    width = embeds.shape[-1] * (len(drafter.feature_layers) if drafter.feature_layers is not None else 1)
+    width = embeds.shape[-1] * len(drafter.feature_layers_of(target) or [None])
     generator = torch.Generator().manual_seed(0)  # the global random state belongs to the request
     features = torch.randn(1, CONTEXT, width, generator=generator).to(embeds)
     prompt = TargetPrompt(ids, embeds, features)

@@ -73,7 +73,7 @@ def speculative_decoding(
 
     answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     budget = resolve_budget(model, assistant_model, generation_config)
-    with capture(model.get_decoder(), assistant_model.feature_layers) as captured:
+    with capture(model.get_decoder(), assistant_model.feature_layers_of(model)) as captured:
         target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
         speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
     answer.end()
