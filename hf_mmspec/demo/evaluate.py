@@ -100,11 +100,13 @@ def _run(model, processor, task: str, condition: str, n: int, batch: int, split:
     return {**result, "tokens": _mean(lengths), "entropy": _mean(entropy), "sure": _mean(top)}
 
 
-def evaluate(model, processor, n: int = 100, batch: int = 10, split: str = "test") -> dict[str, dict[str, Any]]:
+def evaluate(
+    model, processor, n: int = 100, batch: int = 25, split: str = "test", tasks: tuple[str, ...] = TASKS
+) -> dict[str, dict[str, Any]]:
     """task -> condition -> `score` and the task's own grades, `tokens`, `entropy`, `sure` (share above 0.9)."""
     return {
         task: {condition: _run(model, processor, task, condition, n, batch, split) for condition in CONDITIONS}
-        for task in TASKS
+        for task in tasks
     }
 
 
@@ -118,16 +120,19 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         scores = " | ".join(f"{by[condition]['score']:.3f}" for condition in CONDITIONS)
         right = by["right"]
         lines.append(f"| {task} | {scores} | {right['tokens']:.0f} | {right['entropy']:.2f} | {right['sure']:.2f} |")
-    scene = results["scene"]["right"]
-    lines.append(f"\nScenes, right image: recall {scene['recall']:.3f}, precision {scene['precision']:.3f}.")
+    if "scene" in results:
+        scene = results["scene"]["right"]
+        lines.append(f"\nScenes, right image: recall {scene['recall']:.3f}, precision {scene['precision']:.3f}.")
     return "\n".join(lines)
 
 
-def main(n: int = 100, batch: int = 10, split: str = "test", dtype: str = "auto", json_file: str = "") -> None:
-    """Evaluates the embedded default on `n` held-out images of each task."""
+def main(
+    n: int = 100, batch: int = 25, split: str = "test", task: str = "", dtype: str = "auto", json_file: str = ""
+) -> None:
+    """Evaluates the embedded default on `n` held-out images of each task (or of one task)."""
     model, processor = load_default(dtype)
     started = time.time()
-    results = evaluate(model, processor, n, batch, split)
+    results = evaluate(model, processor, n, batch, split, (task,) if task else TASKS)
     report = {"n": n, "split": split, "dtype": str(model.dtype), "seconds": time.time() - started, "tasks": results}
     if json_file:
         Path(json_file).write_text(json.dumps(report, indent=1))

@@ -1,7 +1,7 @@
 """Which dtype this machine multiplies small matrices in fastest: asked by measuring, not by vendor names.
 
-Its border: one decision. Bfloat16 wins only if it is at least as good for one row and for eight (decoding and
-verifying a draft).
+Its border: one decision. What counts is one row and eight rows together (decoding and verifying a
+draft).
 """
 
 import time

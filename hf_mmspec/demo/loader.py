@@ -73,6 +73,8 @@ def load_default(dtype: torch.dtype | str = "auto") -> tuple:
     folder = ensure_merged()
     try:
         return _load(folder, wanted)
+    except ImportError:  # says nothing about the cache
+        raise
     except Exception:  # a truncated file shows in many ways: make the folder anew, once
         shutil.rmtree(folder)
         return _load(ensure_merged(), wanted)
