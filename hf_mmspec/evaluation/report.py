@@ -13,7 +13,7 @@ from typing import Any
 
 from .bench import Results, Settings
 from .contenders import STOCK, Run
-from .identity import TIE_SPACINGS, Difference
+from .identity import Difference
 from .metrics import DEFINITIONS, acceptance, break_even, decode_rate, end_to_end_rate, round_shares, speedup
 
 _SUMMARY = (
@@ -28,6 +28,7 @@ _SUMMARY = (
     "identical",
     "identical_samples",
     "near_ties",
+    "largest_gap",
     "n",
     "accuracy",
     "baseline_accuracy",
@@ -48,7 +49,7 @@ def make_report(
     whole = {name: _row(results, settings, name, list(settings.tasks), memory_ratios) for name in names}
     return {
         "machine": machine,
-        "settings": {**asdict(settings), "baseline": STOCK, "batch": 1, "tie_spacings": TIE_SPACINGS},
+        "settings": {**asdict(settings), "baseline": STOCK, "batch": 1},
         "definitions": DEFINITIONS,
         "rows": rows,
         "summary": {name: {key: row[key] for key in _SUMMARY if key in row} for name, row in whole.items()},
@@ -144,6 +145,7 @@ def _identity(differences: Sequence[Difference | None], settings: Settings) -> d
         "identical": all(difference.is_near_tie for difference in found),
         "identical_samples": len(differences) - len(found),
         "near_ties": sum(difference.is_near_tie for difference in found),
+        "largest_gap": max((difference.gap for difference in found), default=0.0),
         "failures": sum(not difference.is_near_tie for difference in found),
         "differences": [asdict(difference) for difference in found],
     }
