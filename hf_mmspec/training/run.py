@@ -1,0 +1,153 @@
+"""Makes the ViSpec drafter of the embedded default, from nothing: distil, train in two stages, measure, save.
+
+`python -m hf_mmspec.training.run --work DIR --out DIR`. Resumable: what is in `--work` is not made again.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from hf_mmspec.demo import load_default
+from hf_mmspec.modeling import ViSpecDrafter
+
+from .acceptance import acceptance_length, measure_ranks
+from .card import write_card
+from .distil import Answering, Prompt, distil, estimate_bytes
+from .prompts import TASKS, image_prompts, text_prompts
+from .provenance import provenance
+from .records import Record, load_folder, write_answers
+from .trainer import Stage, TargetParts, Trainer
+from .vocabulary import coverage, draft_vocabulary
+
+app = typer.Typer(add_completion=False)
+BUDGET: dict[str, Any] = {"draft_depth": 6, "draft_top_k": 8, "draft_total_tokens": 30, "draft_mode": "tree"}
+TOKENS_PER_RECORD = 330  # of a prompt with its image and answer: for the size estimate
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the training data: a folder name, its prompts, how they are answered."""
+
+    name: str
+    prompts: Iterable[Prompt]
+    count: int
+    how: Answering
+
+
+def training_parts(greedy: int, drawn: int, text: int, batch_size: int) -> list[Part]:
+    """`greedy` and `drawn` answers for each image task (different prompts), `text` answers without images."""
+    parts = [
+        Part("train-text", text_prompts("train", text), text, Answering(0.7, 160, batch_size)),
+        *(
+            Part(f"train-{task}", image_prompts("train", task, greedy), greedy, Answering(0.0, 220, batch_size))
+            for task in TASKS
+        ),
+        *(
+            Part(
+                f"train-{task}-drawn",
+                image_prompts("train", task, drawn, start=greedy),
+                drawn,
+                Answering(0.8, 220, batch_size),
+            )
+            for task in TASKS
+        ),
+    ]
+    return [part for part in parts if part.count]
+
+
+def validation_parts(n: int, batch_size: int) -> list[Part]:
+    """Held-out greedy answers of every task."""
+    return [Part(f"val-{task}", image_prompts("val", task, n), n, Answering(0.0, 220, batch_size)) for task in TASKS]
+
+
+def answer_all(model, processor, parts: list[Part], work: Path) -> None:
+    """Distil what is missing, with the disk space it takes announced first."""
+    count = sum(part.count for part in parts)
+    size = estimate_bytes(model, count, TOKENS_PER_RECORD)
+    print(f"{count} answers, about {size / 1e9:.2f} GB in {work}", flush=True)
+    for part in parts:
+        done = 0
+        for records in distil(model, processor, part.prompts, work / part.name, part.how):
+            done += len(records)
+            print(f"{part.name}: {done} of {part.count}", flush=True)
+
+
+def load_parts(parts: list[Part], work: Path) -> list[Record]:
+    """All records of these parts."""
+    return [record for part in parts for record in load_folder(work / part.name)]
+
+
+def stages(epochs: float, text_epochs: float, unroll: int, learning_rate: float) -> tuple[Stage, Stage]:
+    """Stage 1 on text alone, stage 2 with images (ViSpec, section 3.4), both unrolled."""
+    return (
+        Stage("text", text_epochs, learning_rate=learning_rate, unroll=min(unroll, 2)),
+        Stage("multimodal", epochs, learning_rate=learning_rate, unroll=unroll),
+    )
+
+
+@app.command()
+def main(
+    work: Annotated[Path, typer.Option(help="Records and checkpoints, a few GB; kept, so that a run can go on.")],
+    out: Annotated[Path, typer.Option(help="Where the drafter goes.")],
+    greedy: Annotated[int, typer.Option(help="Greedy answers for each image task.")] = 800,
+    drawn: Annotated[int, typer.Option(help="Drawn answers for each image task.")] = 200,
+    text: Annotated[int, typer.Option(help="Answers to questions without an image.")] = 192,
+    val: Annotated[int, typer.Option(help="Validation answers for each task.")] = 32,
+    epochs: Annotated[float, typer.Option(help="Passes of stage 2.")] = 6,
+    text_epochs: Annotated[float, typer.Option(help="Passes of stage 1.")] = 1,
+    unroll: Annotated[int, typer.Option(help="Unrolled passes of stage 2.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    intermediate_size: Annotated[int, typer.Option(help="Width of the drafter's MLP.")] = 1536,
+    vocabulary: Annotated[int, typer.Option(help="Least size of the draft vocabulary.")] = 2048,
+    batch_size: Annotated[int, typer.Option(help="Answers made at once.")] = 32,
+    validate_every: Annotated[int, typer.Option(help="Training steps between validations.")] = 200,
+) -> None:
+    """Distil, train, measure and save the drafter."""
+    model, processor = load_default()
+    train, held_out = training_parts(greedy, drawn, text, batch_size), validation_parts(val, batch_size)
+    answer_all(model, processor, [*held_out, *train], work)
+    records, val_records = load_parts(train, work), load_parts(held_out, work)
+    write_answers(work / "answers.jsonl", records)
+
+    torch.manual_seed(0)
+    token_ids = draft_vocabulary(
+        records, at_least=vocabulary, at_most=8192, vocab_size=model.config.text_config.vocab_size
+    )
+    print(
+        f"{len(token_ids)} draft tokens cover {coverage(val_records, token_ids):.4f} of the held-out answers",
+        flush=True,
+    )
+    drafter = ViSpecDrafter.from_target(
+        model, draft_token_ids=token_ids, intermediate_size=intermediate_size, real_vocab_size=len(processor.tokenizer)
+    ).float()
+    parts = TargetParts.of(model, drafter)
+    asked = [prompt for task in TASKS for prompt in image_prompts("val", task, 3, start=val)]
+
+    def validate(candidate: ViSpecDrafter) -> float:
+        serving = copy.deepcopy(candidate).to(model.dtype)
+        lengths = acceptance_length(model, processor, serving, asked, **BUDGET)
+        ranks = measure_ranks(candidate, parts, val_records[:: max(len(val_records) // 32, 1)])
+        print(f"L {lengths} chain {ranks.chain:.3f} by depth {ranks.by_depth}", flush=True)
+        return lengths["all"]
+
+    trainer = Trainer(drafter, parts, work / "checkpoints", validate, validate_every, autocast=torch.bfloat16)
+    text_stage, image_stage = stages(epochs, text_epochs, unroll, learning_rate)
+    trainer.fit(text_stage, [record.without_images() for record in records])
+    trainer.fit(image_stage, records, seed=100)
+
+    ranks = measure_ranks(drafter.eval(), parts, val_records)
+    drafter.to(torch.bfloat16)
+    drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
+    drafter.save_pretrained(out)
+    lengths = acceptance_length(model, processor, drafter, asked, **BUDGET)
+    budget = "a tree of depth {draft_depth}, {draft_top_k} children, {draft_total_tokens} nodes".format(**BUDGET)
+    write_card(out, drafter, lengths, ranks, len(records), provenance(), budget)
+
+
+if __name__ == "__main__":
+    app()
