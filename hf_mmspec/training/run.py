@@ -23,6 +23,7 @@ from .provenance import provenance
 from .records import Record, load_folder, write_answers
 from .trainer import Stage, TargetParts, Trainer
 from .vocabulary import coverage, draft_vocabulary
+from .warm_start import warm_start
 
 app = typer.Typer(add_completion=False)
 BUDGET: dict[str, Any] = {"draft_depth": 6, "draft_top_k": 8, "draft_total_tokens": 30, "draft_mode": "tree"}
@@ -101,7 +102,7 @@ def main(
     epochs: Annotated[float, typer.Option(help="Passes of stage 2.")] = 6,
     text_epochs: Annotated[float, typer.Option(help="Passes of stage 1.")] = 1,
     unroll: Annotated[int, typer.Option(help="Unrolled passes of stage 2.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     intermediate_size: Annotated[int, typer.Option(help="Width of the drafter's MLP.")] = 1536,
     vocabulary: Annotated[int, typer.Option(help="Least size of the draft vocabulary.")] = 2048,
     batch_size: Annotated[int, typer.Option(help="Answers made at once.")] = 32,
@@ -136,6 +137,7 @@ def main(
         return lengths["all"]
 
     trainer = Trainer(drafter, parts, work / "checkpoints", validate, validate_every, autocast=torch.bfloat16)
+    warm_start(drafter, parts, records)
     text_stage, image_stage = stages(epochs, text_epochs, unroll, learning_rate)
     trainer.fit(text_stage, [record.without_images() for record in records])
     trainer.fit(image_stage, records, seed=100)

@@ -40,7 +40,7 @@ class Stage:
 
     name: str
     epochs: float
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     unroll: int = 3
     decay: float = 0.8
     loss: str = "soft_cross_entropy"
