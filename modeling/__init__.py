@@ -9,6 +9,7 @@ from .binding import DrafterMismatchError
 from .configuration_drafter import DrafterConfig
 from .configuration_eagle import EagleConfig
 from .configuration_eagle3 import Eagle3Config
+from .configuration_flash import FlashConfig
 from .configuration_msd import MSDConfig
 from .configuration_vispec import ViSpecConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
@@ -16,6 +17,7 @@ from .draft_tree import DraftBudget, DraftTree
 from .modeling_drafter import Drafter
 from .modeling_eagle import EagleDrafter
 from .modeling_eagle3 import Eagle3Drafter
+from .modeling_flash import FlashDrafter
 from .modeling_msd import MSDDrafter
 from .modeling_vispec import ViSpecDrafter
 from .strict_loading import DrafterLoadError
@@ -24,6 +26,7 @@ from .strict_loading import DrafterLoadError
 FAMILIES = {
     "eagle": (EagleConfig, EagleDrafter),
     "eagle3": (Eagle3Config, Eagle3Drafter),
+    "flash": (FlashConfig, FlashDrafter),
     "msd": (MSDConfig, MSDDrafter),
     "vispec": (ViSpecConfig, ViSpecDrafter),
 }
@@ -47,6 +50,8 @@ __all__ = [
     "Eagle3Drafter",
     "EagleConfig",
     "EagleDrafter",
+    "FlashConfig",
+    "FlashDrafter",
     "MSDConfig",
     "MSDDrafter",
     "TargetPrompt",

@@ -32,7 +32,7 @@ def shared_fields(case: Case) -> dict:
     theirs = case.config
     fields = {name: theirs[name] for name in SAME_FIELDS if name in theirs}
     scaling = theirs.get("rope_scaling")
-    if scaling is not None and scaling["type"] != "mrope":
+    if scaling is not None and scaling.get("type", scaling.get("rope_type")) != "mrope":
         fields["rope_scaling"] = scaling
     return {"rope_theta": 10000.0, **fields}
 

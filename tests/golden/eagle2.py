@@ -6,6 +6,7 @@ from torch import nn
 from hf_mmspec.modeling import EagleConfig, EagleDrafter, MSDConfig, MSDDrafter
 from tests.golden import eagle
 from tests.golden.case import Case
+from tests.golden.losses import eagle_losses
 
 
 def check(case: Case) -> None:
@@ -47,15 +48,7 @@ def check_training(case: Case, loaded: eagle.Loaded) -> None:
 
     target = torch.nn.functional.pad(features[:, 1:], (0, 0, 0, 1))
     case.same(target, "in.shifted_target")
-    feature_loss, token_loss = losses(hidden, target, loaded.borrowed.lm_head, case.take("in.loss_mask"))
+    feature_loss, token_loss = eagle_losses(hidden, target, loaded.borrowed.lm_head, case.take("in.loss_mask"))
     case.same(feature_loss[None], "loss.vloss")
     case.same(token_loss[None], "loss.ploss")
     case.same((feature_loss + 0.1 * token_loss)[None], "loss.total")
-
-
-def losses(hidden: torch.Tensor, target: torch.Tensor, head: nn.Module, mask: torch.Tensor):
-    """EAGLE's regression of features and soft cross-entropy of tokens, averaged over the masked slots."""
-    count = mask.sum() + 1e-5
-    regression = nn.functional.smooth_l1_loss(hidden, target, reduction="none").mean(-1)
-    crossing = -(head(target).softmax(-1) * head(hidden).log_softmax(-1)).sum(-1)
-    return (regression * mask).sum() / count, (crossing * mask).sum() / count

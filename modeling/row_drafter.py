@@ -1,0 +1,205 @@
+"""Drafters that read the target row by row into a cache of their own, and draft trees or chains from the last row.
+
+How a level is drafted is elsewhere: by recursion (`autoregressive.py`) or k slots at once (`modeling_flash.py`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils import ModelOutput
+
+from .configuration_visual import VisualConfig
+from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
+from .draft_tree import DraftBudget, DraftTree
+from .row_plan import RowPlan, Spans, put_rows, take_rows
+from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
+from .visual_drafter import VisualDrafter
+
+
+@dataclass
+class DrafterOutput(ModelOutput):
+    """Output of the training path.
+
+    Args:
+        hidden_states: one `(B, L, H)` for each step, by slot: row j estimates the feature of position j + 1. In step
+            k it was drafted from slot j - k, that is from target features up to there. Slots without a row are zero.
+        rows: `bool (B, L)`, slots that had a text row.
+    """
+
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    rows: torch.Tensor | None = None
+
+
+@dataclass
+class BatchRows:
+    """A training batch as rows: its plan, `positions (1 or B, R)`, next tokens' `embeddings` and `features (B, R, H)`,
+    and the number of slots."""
+
+    plan: RowPlan
+    positions: torch.Tensor
+    embeddings: torch.Tensor
+    features: torch.Tensor
+    length: int
+
+    def text_rows(self) -> torch.Tensor:
+        """`bool (B, length)`: slots that have a text row."""
+        ones = torch.ones_like(self.plan.slots, dtype=torch.float32)
+        return put_rows(ones, self.plan, self.length, text_only=True).bool()
+
+
+class RowDrafter(VisualDrafter):
+    """`config.num_hidden_layers` decoder layers over one row for each slot that the visual handling leaves.
+
+    Attributes:
+        compact_positions: whether rows are numbered 0, 1, ... for the rotary embedding, instead of by their slots.
+    """
+
+    config: VisualConfig
+    compact_positions = False
+
+    def __init__(self, config: VisualConfig):
+        super().__init__(config)
+        self.layers = nn.ModuleList(self.make_layer(i) for i in range(config.num_hidden_layers))
+        self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.add_visual_part(config)
+
+    # ---- what a family implements -------------------------------------------------------------------------------
+
+    def make_layer(self, index: int) -> nn.Module:
+        """The decoder layer `index`, called like transformers' own."""
+        raise NotImplementedError
+
+    def fuse(
+        self, embeddings: torch.Tensor, features: torch.Tensor, image_features: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Inputs `(B, R, input width)` of text rows, from embeddings, features (projected, or the drafter's own
+        outputs) and broadcast image features."""
+        raise NotImplementedError
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Target features `(B, R, F)` at the drafter's width, `(B, R, H)`."""
+        return features
+
+    def visual_as_inputs(self, visual_inputs: torch.Tensor) -> torch.Tensor:
+        """Given inputs `(B, R, H)` of visual rows at the width that `fuse` returns."""
+        return visual_inputs
+
+    def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
+        """Output for the last row, from which level 1 is read, and the function that drafts further levels, which may
+        write scratch rows into the state's cache."""
+        raise NotImplementedError
+
+    @property
+    def max_levels(self) -> int | None:
+        """Most levels that this drafter can draft in a round; None for any number."""
+        return None
+
+    def grow(self, root: torch.Tensor, first: Rows, step: Step, budget: DraftBudget) -> DraftTree:
+        """The tree of a round, see `grow_tree`."""
+        return grow_tree(root, first, step, self.to_target_ids, budget)
+
+    # ---- reading the target -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
+        next_token = next_token.reshape(1).to(self.device)
+        inputs_embeds = prompt.inputs_embeds.to(device=self.device, dtype=self.dtype)
+        features = self.project(prompt.features.to(device=self.device, dtype=self.dtype))
+        length = features.shape[1]
+        slots = [torch.arange(length, device=self.device)]
+        plan = self.plan_rows(inputs_embeds, features, slots, [prompt.visual_spans])
+        next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
+        x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), take_rows(features, plan.slots))
+        positions = self._numbered(plan.slots) + prompt.start_position
+        cache = DrafterCache(len(self.layers), capacity=x.shape[1] + 256)
+        hidden = self._run(x, positions, self._causal_mask(x, past=0), cache)
+        cache.commit()
+        return DraftState(
+            borrowed=borrowed,
+            cache=cache,
+            next_position=prompt.start_position + (x.shape[1] if self.compact_positions else length),
+            last_token=next_token,
+            last_hidden=hidden[0, -1:],
+            last_feature=features[0, -1:],
+            image_feature=plan.last_image_feature,
+            has_images=bool(prompt.visual_spans),
+        )
+
+    @torch.no_grad()
+    def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
+        state.cache.drop_scratch()
+        next_tokens = next_tokens.to(self.device)
+        features = self.project(features.to(device=self.device, dtype=self.dtype))
+        x = self.fuse(self.embed(next_tokens, state.borrowed), features, state.image_feature)
+        rows = x.shape[1]
+        positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
+        hidden = self._run(x, positions, self._causal_mask(x, state.cache.stable), state.cache)
+        state.cache.commit()
+        state.next_position += rows
+        state.last_token = next_tokens[0, -1:]
+        state.last_hidden, state.last_feature = hidden[0, -1:], features[0, -1:]
+
+    @torch.no_grad()
+    def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:
+        if temperature is not None and budget.mode != "chain":
+            raise ValueError('drafts are sampled in chains only: pass mode="chain", or temperature=None')
+        if self.max_levels is not None:
+            budget = budget.limited_to(self.max_levels)
+        if budget.levels == 0:
+            return DraftTree.root_only(state.last_token)
+        state.cache.drop_scratch()
+        try:
+            first, step = self.start_round(state, budget.levels)
+            chain = (state.last_token, first, step, self.to_target_ids, budget)
+            if temperature is not None:
+                return sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
+            return grow_chain(*chain) if budget.mode == "chain" else self.grow(state.last_token, first, step, budget)
+        finally:
+            state.cache.drop_scratch()
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def batch_rows(
+        self,
+        features: torch.Tensor,
+        inputs_embeds: torch.Tensor,
+        visual_spans: list[Spans] | None,
+        attention_mask: torch.Tensor | None,
+    ) -> BatchRows:
+        """A training batch as rows; arguments as in `forward`. The last real slot of a sample has no next embedding,
+        hence no row."""
+        batch, length = inputs_embeds.shape[:2]
+        mask = torch.ones(batch, length, device=self.device) if attention_mask is None else attention_mask
+        real = mask.bool()
+        slots = [(row[:-1] & row[1:]).nonzero()[:, 0] for row in real]
+        projected = self.project(features)
+        plan = self.plan_rows(inputs_embeds, projected, slots, visual_spans or [[] for _ in slots])
+        positions = self._numbered((real.long().cumsum(1) - 1).gather(1, plan.slots))
+        embeddings = take_rows(inputs_embeds.roll(-1, dims=1), plan.slots)
+        return BatchRows(plan, positions, embeddings, take_rows(projected, plan.slots), length)
+
+    def row_inputs(self, plan: RowPlan, embeddings: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """What enters the first layer at the plan's rows: fused text, given visual inputs."""
+        x = self.fuse(embeddings, features, plan.image_features)
+        if plan.visual_inputs is None:
+            return x
+        return torch.where(plan.visual[..., None], self.visual_as_inputs(plan.visual_inputs), x)
+
+    def _numbered(self, positions: torch.Tensor) -> torch.Tensor:
+        return torch.arange(positions.shape[1], device=self.device)[None] if self.compact_positions else positions
+
+    def _run(self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache) -> torch.Tensor:
+        cos_sin = self.rotary_emb(x, positions)
+        for layer in self.layers:
+            x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
+        return x
+
+    def _causal_mask(self, x: torch.Tensor, past: int) -> torch.Tensor | None:
+        """Additive `(1, 1, rows, past + rows)`; None where sdpa needs none."""
+        rows = x.shape[1]
+        if self.config._attn_implementation == "sdpa" and (rows == 1 or past == 0):
+            return None
+        mask = torch.full((rows, past + rows), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
+        return mask.triu_(past + 1)[None, None]

@@ -1,0 +1,41 @@
+"""Training passes side by side, each on the outputs of the one before: their keys, values and masks.
+
+Knows no drafter; a pass sees exactly what its drafts will see.
+"""
+
+import torch
+
+
+class UnrollCache:
+    """Keys and values of the unrolled training steps, side by side, with their gradients."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, **_: object):
+        """Append a step; returns all rows of the layer."""
+        if layer_idx in self._rows:
+            past_keys, past_values = self._rows[layer_idx]
+            keys, values = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
+        self._rows[layer_idx] = (keys, values)
+        return keys, values
+
+
+def unroll_mask(x: torch.Tensor, step: int) -> torch.Tensor:
+    """Additive `(1, 1, R, (step + 1) * R)` for unrolled step `step`: plain rows up to j - step, then for each step i
+    up to this one the only row that is an ancestor (or self), j - step + i."""
+    rows = torch.arange(x.shape[1], device=x.device)
+    behind = rows[:, None] - rows[None, :]
+    blocks = [behind >= torch.clamp(rows, max=step)[:, None]]  # early rows keep at least row 0
+    blocks += [behind == step - i for i in range(1, step + 1)]
+    allowed = torch.cat(blocks, dim=1)
+    return x.new_zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(x.dtype).min)[None, None]
+
+
+def slot_mask(x: torch.Tensor, slot: int) -> torch.Tensor:
+    """Additive `(1, 1, R, (slot + 1) * R)` for slot `slot` of a k-slot block: all slots 0 up to the own row's, then
+    of every further slot only that of the own row."""
+    rows = torch.arange(x.shape[1], device=x.device)
+    behind = rows[:, None] - rows[None, :]
+    allowed = torch.cat([behind >= 0] + [behind == 0] * slot, dim=1)
+    return x.new_zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(x.dtype).min)[None, None]
