@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hf_mmspec.console.convert import convert
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -200,3 +202,6 @@ def _one_line_errors() -> Iterator[None]:
 def _fail(message: str) -> None:
     Console(file=sys.stderr).print(f"[red]error:[/red] {escape(' '.join(message.split()))}", soft_wrap=True)
     raise typer.Exit(2)
+
+
+app.command()(_one_line_errors()(convert))
