@@ -17,7 +17,7 @@ class EagleConfig(VisualConfig):
             request's budget. None grows EAGLE-2's dynamic tree.
 
     Raises:
-        ValueError: `tree_choices` is no tree (and see `VisualConfig`).
+        StrictDataclassError: `tree_choices` is no tree (and see `VisualConfig`).
     """
 
     model_type = "eagle"

@@ -23,7 +23,7 @@ class Eagle3Config(VisualConfig):
             instead of the feature itself (the authors).
 
     Raises:
-        ValueError: `feature_layers` is empty, not increasing, or negative (and see `VisualConfig`).
+        StrictDataclassError: `feature_layers` is empty, not increasing, or negative (and see `VisualConfig`).
     """
 
     model_type = "eagle3"

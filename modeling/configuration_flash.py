@@ -21,7 +21,7 @@ class FlashConfig(VisualConfig):
             `FlashDrafter`).
 
     Raises:
-        ValueError: `num_slots` is below 1 (and see `VisualConfig`).
+        StrictDataclassError: `num_slots` is below 1 (and see `VisualConfig`).
     """
 
     model_type = "flash"

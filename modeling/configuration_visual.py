@@ -22,7 +22,7 @@ class VisualConfig(DrafterConfig):
         num_latents: learned queries of the latent pool, at least 1.
 
     Raises:
-        ValueError: an unknown choice, or a count below 1 (and see `DrafterConfig`).
+        StrictDataclassError: an unknown choice, or a count below 1 (and see `DrafterConfig`).
     """
 
     visual: str = "none"
