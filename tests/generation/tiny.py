@@ -37,7 +37,7 @@ _VISION = dict(
 LLAVA_IMAGE_TOKENS = 16
 
 
-def _finish(model):
+def finish(model):
     """Random weights that give varied text: larger than the default initialisation, and no favourite token."""
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -59,7 +59,7 @@ def llava(attention="sdpa", seed=0, text_config=None, **text):
         vision_feature_select_strategy="default",
     )
     config._attn_implementation = attention
-    return _finish(LlavaForConditionalGeneration._from_config(config, attn_implementation=attention))
+    return finish(LlavaForConditionalGeneration._from_config(config, attn_implementation=attention))
 
 
 def sliding_llava(attention="sdpa", seed=0, window=16):
@@ -94,13 +94,13 @@ def qwen(attention="sdpa", seed=0, **text):
         vision_end_token_id=116,
         tie_word_embeddings=False,
     )
-    return _finish(Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=attention))
+    return finish(Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=attention))
 
 
 def llama(attention="sdpa", seed=0):
     """A plain causal language model."""
     torch.manual_seed(seed)
-    return _finish(LlamaForCausalLM._from_config(LlamaConfig(**_TEXT), attn_implementation=attention))
+    return finish(LlamaForCausalLM._from_config(LlamaConfig(**_TEXT), attn_implementation=attention))
 
 
 FAMILIES = {"llava": llava, "qwen": qwen}
