@@ -33,6 +33,25 @@ class RowPlan:
     image_features: torch.Tensor | None = None
     last_image_feature: torch.Tensor | None = None
 
+    def from_row(self, first: int) -> "RowPlan":
+        """The same without the rows before `first`."""
+
+        def cut(rows: torch.Tensor | None) -> torch.Tensor | None:
+            return None if rows is None else rows[:, first:]
+
+        return RowPlan(
+            self.slots[:, first:],
+            self.valid[:, first:],
+            self.visual[:, first:],
+            cut(self.visual_inputs),
+            cut(self.image_features),
+            self.last_image_feature,
+        )
+
+    def first_row_from(self, slots: torch.Tensor) -> int:
+        """The first row that is needed for slots from `slots[b]` on, in any sample b."""
+        return int(((self.slots < slots[:, None]) & self.valid).sum(1).min())
+
     @classmethod
     def of_text(cls, slots: list[torch.Tensor]) -> "RowPlan":
         """One text row for each slot; `slots` holds each sample's, `int64`, increasing."""

@@ -21,12 +21,14 @@ class UnrollCache:
         return keys, values
 
 
-def unroll_mask(x: torch.Tensor, step: int) -> torch.Tensor:
-    """Additive `(1, 1, R, (step + 1) * R)` for unrolled step `step`: plain rows up to j - step, then for each step i
-    up to this one the only row that is an ancestor (or self), j - step + i."""
-    rows = torch.arange(x.shape[1], device=x.device)
+def unroll_mask(x: torch.Tensor, step: int, first: int) -> torch.Tensor:
+    """Additive `(1, 1, R, first + (step + 1) * R)` for unrolled step `step` over R rows that follow `first` others:
+    plain rows up to j - step, then for each step i up to this one the only row that is an ancestor (or self),
+    j - step + i."""
+    plain = torch.arange(first + x.shape[1], device=x.device)
+    rows = plain[first:]
     behind = rows[:, None] - rows[None, :]
-    blocks = [behind >= torch.clamp(rows, max=step)[:, None]]  # early rows keep at least row 0
+    blocks = [rows[:, None] - plain[None, :] >= torch.clamp(rows, max=step)[:, None]]  # early rows keep row 0
     blocks += [behind == step - i for i in range(1, step + 1)]
     allowed = torch.cat(blocks, dim=1)
     return x.new_zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(x.dtype).min)[None, None]

@@ -69,7 +69,9 @@ def measure_ranks(
 
 def _ranks_by_step(drafter: AutoregressiveDrafter, batch: Batch, depth: int) -> list[torch.Tensor]:
     """0-based ranks `(B, N)` of the next tokens, by unrolled step; a token that cannot be drafted ranks last."""
-    out = drafter(batch.features, batch.inputs_embeds, batch.spans, batch.attention_mask, steps=depth)
+    out = drafter(
+        batch.features, batch.inputs_embeds, batch.spans, batch.attention_mask, depth, unroll_from=batch.first_slots
+    )
     draft_ids = torch.full((drafter.config.vocab_size,), -1)
     own = torch.arange(drafter.config.draft_vocab_size or drafter.config.vocab_size)
     draft_ids[drafter.to_target_ids(own)] = own

@@ -32,6 +32,11 @@ class Batch:
     next_tokens: torch.Tensor
     spans: list[list[tuple[int, int]]]
 
+    @property
+    def first_slots(self) -> torch.Tensor:
+        """`int64 (B,)`: the first slot with loss; drafting never starts before it."""
+        return self.loss_mask.int().argmax(1)
+
     def loss_mask_at(self, step: int) -> torch.Tensor:
         """Slots with loss at unrolled step `step`: its drafting started `step` slots earlier, inside the answer."""
         mask = self.loss_mask.clone()

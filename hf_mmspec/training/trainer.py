@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hf_mmspec.modeling.autoregressive import AutoregressiveDrafter, DrafterOutput
+from hf_mmspec.modeling.autoregressive import AutoregressiveDrafter
+from hf_mmspec.modeling.row_drafter import DrafterOutput
 
 from .batches import Batch, collate, shuffled
 from .losses import LOSSES, feature_regression
@@ -85,7 +86,14 @@ def unrolled_loss(drafter: AutoregressiveDrafter, batch: Batch, parts: TargetPar
     features = batch.features
     if stage.noise:
         features = features + (torch.rand_like(features) - 0.5) * stage.noise
-    out: DrafterOutput = drafter(features, batch.inputs_embeds, batch.spans, batch.attention_mask, steps=stage.unroll)
+    out: DrafterOutput = drafter(
+        features,
+        batch.inputs_embeds,
+        batch.spans,
+        batch.attention_mask,
+        steps=stage.unroll,
+        unroll_from=batch.first_slots,
+    )
     assert out.hidden_states is not None
     total = torch.zeros((), device=features.device)
     for step, hidden in enumerate(out.hidden_states):

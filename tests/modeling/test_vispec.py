@@ -93,7 +93,9 @@ def test_unrolled_training_sees_what_drafting_sees():
     embeds = torch.cat([prompt.inputs_embeds, following[:, :4]], dim=1)  # root and its drafts
     features = torch.nn.functional.pad(prompt.features, (0, 0, 0, 4))
     out = drafter(features, embeds, [prompt.visual_spans], steps=3)
+    tail = drafter(features, embeds, [prompt.visual_spans], steps=3, unroll_from=torch.tensor([29]))
     for step in range(3):
+        torch.testing.assert_close(tail.hidden_states[step][0, 29 + step :], out.hidden_states[step][0, 29 + step :])
         best = drafter.draft_logits(out.hidden_states[step][0, 29 + step], borrowed).argmax()
         assert best == chain.tokens[step + 1]
 
