@@ -117,7 +117,7 @@ def _write_shard(plan: Plan, names: list[str], file: Path) -> None:
             source: files.enter_context(open_tensors(source))
             for source in {plan.checkpoint.tensors[plan.sources[ours]].file for ours in names if ours in plan.sources}
         }
-        tensors = {ours: _tensor(plan, ours, readers) for ours in names}
+        tensors = _separate({ours: _tensor(plan, ours, readers) for ours in names})
         save_file(tensors, unfinished, metadata={"format": "pt"})
         del tensors
     os.replace(unfinished, file)
@@ -127,9 +127,17 @@ def _tensor(plan: Plan, ours: str, readers: dict[Path, Any]) -> torch.Tensor:
     if ours in plan.made:
         return plan.made[ours]
     theirs = plan.sources[ours]
-    tensor = readers[plan.checkpoint.tensors[theirs].file](theirs).contiguous()
-    # A view of something larger (rows of a table, tied weights) would drag that along.
-    return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
+    return readers[plan.checkpoint.tensors[theirs].file](theirs).contiguous()
+
+
+def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tied weights of a `.bin` share memory, which safetensors does not store."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return tensors
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Every published layout becomes the drafter that it was made from, bit by bit; one wrong name is an error."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,22 +7,9 @@ from safetensors.torch import load_file
 from hf_mmspec import AutoDrafter
 from hf_mmspec.hub import ConversionError, convert
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, TargetPrompt
-from tests.hub import published
 from tests.hub.published import HIDDEN, LAYOUTS, VOCAB
 
-# `recognise` cannot tell these from the same tensors of another family
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(layout, change=lambda config, tensors: None, file="safetensors"):
-        made = LAYOUTS[layout]()
-        config, tensors = json.loads(json.dumps(made.config)), made.tensors()
-        change(config, tensors)
-        return published.save(tmp_path / "theirs" / layout, config, tensors, file)
-
-    return write
 
 
 def drafted(drafter):
