@@ -45,11 +45,11 @@ def draw_turns(kind: str, split: Split, seed: int) -> tuple[Turns, PatchLabels]:
         scene = draw_scene(split, seed)
         if rng.random() < 0.6:
             return [(rng.choice(scene_text.QUESTIONS), scene_text.describe(rng, scene))], label_scene(scene)
-        return _dialog_turns(rng, scene_dialog, scene, 2), label_scene(scene)
+        return _dialog_turns(rng, scene_dialog, scene, 3), label_scene(scene)
     chart = draw_chart(split, seed)
-    if rng.random() < 0.65:
+    if rng.random() < 0.6:
         return [(rng.choice(chart_text.QUESTIONS), chart_text.describe(rng, chart))], label_chart(chart)
-    return _dialog_turns(rng, chart_dialog, chart, 2), label_chart(chart)
+    return _dialog_turns(rng, chart_dialog, chart, 3), label_chart(chart)
 
 
 def encode(tokenizer, turns: Turns) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,8 +74,8 @@ def encode(tokenizer, turns: Turns) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def conversation(tokenizer, split: Split, index: int) -> Conversation:
-    """The conversation of this index: two in three about a scene, the others about a chart."""
-    kind = "chart" if index % 3 == 2 else "scene"
+    """The conversation of this index: every other one about a chart."""
+    kind = "chart" if index % 2 else "scene"
     seed = 2_000_000 + index
     turns, patches = draw_turns(kind, split, seed)
     return Conversation(*encode(tokenizer, turns), patches, (kind, split, seed))

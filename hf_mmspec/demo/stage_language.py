@@ -19,11 +19,12 @@ from torch.nn.functional import cross_entropy
 from .checkpoint import load_state, save_state
 from .conversation import Conversation, conversation
 from .visual_words import VisualWords
-from .words import PATCH_WORDS
+from .words import BACKGROUNDS, COLUMNS, NOUNS, NUMBERS, PATCH_WORDS, ROWS
 
 log = logging.getLogger(__name__)
 RANK = 16
 LORA_SCALE = 2.0
+FACT_WEIGHT = 3.0
 IMAGE_TOKEN_ID, PAD_TOKEN_ID = 16, 2  # SmolLM2's spare token and its end of turn
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Look = Callable[[list[Conversation]], torch.Tensor]  # conversations to visual tokens [B, 144, D]
@@ -75,10 +76,21 @@ def _batches(tokenizer, recipe: LanguageRecipe, step: int, pool: int = 8) -> lis
     return batches
 
 
-def answer_loss(model: nn.Module, table: torch.Tensor, batch: list[Conversation], visual: torch.Tensor) -> tuple:
-    """Mean cross entropy over the assistant's tokens and the mean entropy; logits exist for these tokens only.
+def fact_weights(tokenizer, size: int) -> torch.Tensor:
+    """Weight of each token [V] in the loss: words that only the picture can tell count more."""
+    weights = torch.ones(size)
+    for word in (*NOUNS, *BACKGROUNDS, *NUMBERS, *ROWS, *COLUMNS, "above", "below"):
+        weights[tokenizer.encode(f" {word}", add_special_tokens=False)] = FACT_WEIGHT
+    return weights
 
-    `table` [V, D] is the tied embedding matrix. Padding stands at the right, where causal attention ignores it.
+
+def answer_loss(
+    model: nn.Module, table: torch.Tensor, batch: list[Conversation], visual: torch.Tensor, weights: torch.Tensor
+) -> tuple:
+    """Weighted cross entropy over the assistant's tokens and the mean entropy; logits exist for these tokens only.
+
+    `table` [V, D] is the tied embedding matrix, `weights` [V] from `fact_weights`. Padding stands at the right, where
+    causal attention ignores it.
     """
     ids = nn.utils.rnn.pad_sequence([c.input_ids for c in batch], batch_first=True, padding_value=PAD_TOKEN_ID)
     labels = nn.utils.rnn.pad_sequence([c.labels for c in batch], batch_first=True, padding_value=-100)
@@ -89,18 +101,18 @@ def answer_loss(model: nn.Module, table: torch.Tensor, batch: list[Conversation]
     logits = (hidden[:, :-1][asked] @ table.T).float()
     with torch.no_grad():
         entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
-    return cross_entropy(logits, labels[:, 1:][asked]), entropy
+    return cross_entropy(logits, labels[:, 1:][asked], weight=weights), entropy
 
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, tokenizer, table: torch.Tensor, look: Look, count: int = 16) -> float:
     """Loss on validation conversations, four at a time."""
     model.eval()
-    losses = []
+    losses, weights = [], fact_weights(tokenizer, len(table))
     for first in range(0, count, 4):
         batch = [conversation(tokenizer, "val", first + i) for i in range(4)]
         with torch.autocast("cpu", torch.bfloat16):
-            losses.append(answer_loss(model, table, batch, look(batch))[0])
+            losses.append(answer_loss(model, table, batch, look(batch), weights)[0])
     model.train()
     return torch.stack(losses).mean().item()
 
@@ -116,7 +128,7 @@ def train_language(
         set_peft_model_state_dict(adapted, state["adapter"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    started, queue = time.time(), []
+    started, queue, token_weights = time.time(), [], fact_weights(tokenizer, len(table))
     adapted.train()
     while step < recipe.steps:
         queue = queue or _batches(tokenizer, recipe, step)
@@ -124,7 +136,7 @@ def train_language(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * min((step + 1) / recipe.warmup, 1.0, 2 * (1 - step / recipe.steps) + 0.02)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, entropy = answer_loss(adapted, table, batch, look(batch))
+            loss, entropy = answer_loss(adapted, table, batch, look(batch), token_weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)

@@ -29,7 +29,7 @@ class VisionRecipe:
 
     width: int = 320
     depth: int = 3
-    steps: int = 2000
+    steps: int = 1400
     batch: int = 32
     lr: float = 2e-3
     warmup: int = 200

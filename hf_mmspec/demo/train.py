@@ -25,8 +25,8 @@ from .weights import WEIGHTS
 
 STAGES = ("vision", "oracle", "real", "export")
 VISION = VisionRecipe()
-ORACLE = LanguageRecipe(name="oracle", steps=400, lr=5e-4)
-REAL = LanguageRecipe(name="real", steps=200, lr=4e-4, first=100_000)
+ORACLE = LanguageRecipe(name="oracle", steps=50, lr=5e-4)
+REAL = LanguageRecipe(name="real", steps=420, lr=5e-4, first=100_000)
 
 
 def _base(folder: Path) -> tuple[PreTrainedModel, AutoTokenizer]:

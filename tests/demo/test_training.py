@@ -9,7 +9,14 @@ from hf_mmspec.demo.checkpoint import load_state, save_state
 from hf_mmspec.demo.conversation import VISUAL_TOKENS, conversation
 from hf_mmspec.demo.look import real_look
 from hf_mmspec.demo.patches import DETAIL_WORDS
-from hf_mmspec.demo.stage_language import LanguageRecipe, add_adapter, answer_loss, oracle_look, train_language
+from hf_mmspec.demo.stage_language import (
+    LanguageRecipe,
+    add_adapter,
+    answer_loss,
+    fact_weights,
+    oracle_look,
+    train_language,
+)
 from hf_mmspec.demo.stage_vision import VisionLearner, VisionRecipe, train_vision, vision_loss
 from hf_mmspec.demo.visual_words import VisualWords
 from hf_mmspec.demo.words import PATCH_WORDS
@@ -72,12 +79,13 @@ def test_loss_counts_the_answers_only(tokenizer, vocabulary):
     batch = [conversation(tokenizer, "val", i) for i in range(2)]
     visual = oracle_look(vocabulary, 0)(batch)
     assert visual.shape == (2, VISUAL_TOKENS, TEXT)
-    loss, entropy = answer_loss(model, table, batch, visual)
+    weights = fact_weights(tokenizer, len(table))
+    loss, entropy = answer_loss(model, table, batch, visual, weights)
     assert loss.item() > 0
     assert 0 < entropy.item() < 11
     for one in batch:
         one.labels = torch.where(one.labels == -100, -100, one.input_ids)
-    assert torch.allclose(answer_loss(model, table, batch, visual)[0], loss)
+    assert torch.allclose(answer_loss(model, table, batch, visual, weights)[0], loss)
 
 
 def test_language_stage_resumes_and_skips(tokenizer, vocabulary, tmp_path, monkeypatch):
