@@ -139,6 +139,17 @@ class Drafter(PreTrainedModel):
         weight = getattr(borrowed.embed_tokens, "weight", ids)
         return borrowed.embed_tokens(ids.to(weight.device)).to(device=self.device, dtype=self.dtype)
 
+    def _apply(self, fn, recurse=True):
+        # `.to(dtype)` rounds buffers too. Rotary tables in half precision blur positions after the first hundreds, and
+        # `from_pretrained(dtype=...)`, which keeps them precise, would then give another drafter.
+        precise = {name: buffer for name, buffer in self.named_buffers() if buffer.is_floating_point()}
+        super()._apply(fn, recurse)
+        for name, buffer in precise.items():
+            moved, (owner, _, leaf) = self.get_buffer(name), name.rpartition(".")
+            if moved.dtype != buffer.dtype:
+                setattr(self.get_submodule(owner), leaf, buffer.to(moved.device))
+        return self
+
     # ---- saving and loading -------------------------------------------------------------------------------------
 
     @classmethod
