@@ -32,8 +32,8 @@ class Ranks:
 
     @property
     def by_depth(self) -> list[float]:
-        """Share of positions where any child is right."""
-        return [round(sum(row), 4) for row in self.by_rank]
+        """Share of positions where the first child is right."""
+        return [row[0] for row in self.by_rank]
 
 
 @torch.no_grad()

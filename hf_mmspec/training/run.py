@@ -104,7 +104,7 @@ def main(
     unroll: Annotated[int, typer.Option(help="Unrolled passes of stage 2.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     intermediate_size: Annotated[int, typer.Option(help="Width of the drafter's MLP.")] = 1536,
-    vocabulary: Annotated[int, typer.Option(help="Least size of the draft vocabulary.")] = 2048,
+    vocabulary: Annotated[int, typer.Option(help="Size of the draft vocabulary.")] = 2048,
     batch_size: Annotated[int, typer.Option(help="Answers made at once.")] = 32,
     validate_every: Annotated[int, typer.Option(help="Training steps between validations.")] = 200,
 ) -> None:
@@ -117,7 +117,7 @@ def main(
 
     torch.manual_seed(0)
     token_ids = draft_vocabulary(
-        records, at_least=vocabulary, at_most=8192, vocab_size=model.config.text_config.vocab_size
+        records, at_least=vocabulary, at_most=vocabulary, vocab_size=model.config.text_config.vocab_size
     )
     print(
         f"{len(token_ids)} draft tokens cover {coverage(val_records, token_ids):.4f} of the held-out answers",
