@@ -42,8 +42,8 @@ class DrafterConfig(PreTrainedConfig):
         target_model_type: `model_type` of the target's config, checked by `bind`.
         target_fingerprint: what `binding.fingerprint` gave for the target of the training; a mismatch warns.
         image_token_id: the target's image placeholder, for reference.
-        acceptance_by_depth: measured share of drafts at depth 1, 2, ... that were accepted given that their parent
-            was, on validation prompts. The automatic draft budget reads it.
+        acceptance_by_depth: measured share of first choices at depth 1, 2, ... that the target took, given that the
+            path so far was accepted, on validation prompts. The automatic draft budget reads it.
         acceptance_by_rank: `[depth - 1][rank - 1]`: measured probability that the target's token is the drafter's
             child of that rank, given that the path so far was accepted. Preferred over the former.
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from hf_mmspec.demo import fast_dtype
 from hf_mmspec.demo.loader import cache_home
 from hf_mmspec.evaluation.machine import machine_facts
+from hf_mmspec.generation.cost_cache import forget
 from hf_mmspec.generation.costs import CONTEXT, measure_verify
 
 SIZES = (1, 8, 32, 16, 4, 64, 2)
@@ -39,7 +40,11 @@ def show_machine(console: Console) -> None:
 
 
 def show_costs(console: Console, target: PreTrainedModel) -> dict[int, float]:
-    """Measure the target's forward now; returns seconds by number of tokens."""
+    """Measure the target's forward now; returns seconds by number of tokens.
+
+    Costs that were measured before are forgotten, so that the next request chooses its draft budget afresh.
+    """
+    forget()
     seconds = measure_verify(target, SIZES, time_limit=4.0)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("n", "ms", "v(n)"):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -30,6 +31,12 @@ def remembered(key: str, measure: Callable[[], dict[str, float]]) -> dict[str, f
             _write(path, numbers)
         _known[str(path)] = numbers
     return _known[str(path)]
+
+
+def forget() -> None:
+    """Drop all numbers, here and on disk: they may come from a time when the machine was busy with other work."""
+    _known.clear()
+    shutil.rmtree(cache_folder(), ignore_errors=True)
 
 
 def cache_folder() -> Path:

@@ -171,6 +171,15 @@ def test_measured_once_and_kept_on_disk(own_cache, monkeypatch):
     assert costs.cached_costs(target, drafter) == first
 
 
+def test_forgotten_numbers_are_measured_again(own_cache):
+    target = llava()
+    costs.cached_costs(target, untrained(target))
+    cost_cache.forget()
+    assert not list(own_cache.glob("*.json"))
+    costs.cached_costs(target, untrained(target))
+    assert len(list(own_cache.glob("*.json"))) == 2
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"1": "fast"}', "null", "{}"])
 def test_a_broken_cache_file_is_measured_again(own_cache, monkeypatch, text):
     target = llava()
