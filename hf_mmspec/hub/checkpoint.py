@@ -55,11 +55,14 @@ class Checkpoint:
             return tensor.clone()
 
 
-def open_checkpoint(source: str | Path, **hub_options: Any) -> Checkpoint:
+def open_checkpoint(
+    source: str | Path, check_config: Callable[[str, dict[str, Any]], None], **hub_options: Any
+) -> Checkpoint:
     """Fetch and list a checkpoint.
 
     Args:
         source: a local folder or a Hub repository.
+        check_config: raises on a config that cannot be a drafter's, before any weight is downloaded.
         hub_options: `token`, `revision`, `cache_dir`, `local_files_only`, ...; they reach every file.
 
     Raises:
@@ -77,10 +80,12 @@ def open_checkpoint(source: str | Path, **hub_options: Any) -> Checkpoint:
     config_file = fetch("config.json")
     if config_file is None:
         raise ConversionError(f"{source} has no config.json: it says what the weights are; get it from the authors")
+    config = _read_json(config_file)
+    check_config(source, config)
     readme = fetch("README.md")
     return Checkpoint(
         source=source,
-        config=_read_json(config_file),
+        config=config,
         tensors=_list_all(source, fetch),
         readme="" if readme is None else readme.read_text(encoding="utf-8", errors="replace"),
         commit=extract_commit_hash(str(config_file), None),

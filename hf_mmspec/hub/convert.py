@@ -8,7 +8,7 @@ from typing import Any
 
 from .checkpoint import open_checkpoint
 from .plan import make_plan
-from .recognise import recognise
+from .recognise import check_config, recognise
 from .report import Report
 from .writing import SHARD_BYTES, check_destination, write
 
@@ -35,9 +35,9 @@ def convert(
         ConversionError: a `ValueError` of one sentence with cause and fix, before any file is written.
         OSError: the repository cannot be reached.
     """
-    destination = Path(destination)
+    destination = Path(destination).absolute()
     check_destination(destination)
-    checkpoint = open_checkpoint(source, **hub_options)
+    checkpoint = open_checkpoint(source, check_config, **hub_options)
     plan = make_plan(checkpoint, recognise(checkpoint, family, layer_ids))
     report = Report.of(plan, str(destination))
     write(plan, destination, report.record(), shard_bytes)

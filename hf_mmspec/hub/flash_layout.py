@@ -3,12 +3,15 @@
 The first version's head is another one; `recognise.py` refuses it.
 """
 
+import torch
+
 from .checkpoint import Checkpoint
 from .decoder_fields import decoder_fields
 from .errors import ConversionError
 from .layout import Layout
 from .rope import AUTHORS_THETA
 
+_TABLE = "layers.rotary_emb.inv_freq"
 RENAMES = {
     "A": "image_adaptor.queries",
     "hydra_projs.": "refiner.",
@@ -28,6 +31,7 @@ def flash_layout(checkpoint: Checkpoint) -> Layout:
         raise ConversionError(
             f"{checkpoint.source}: config.json does not say {', '.join(missing)}; get the authors' complete one"
         )
+    _check_rotary_table(checkpoint)
     has_refiner = any(name.startswith("hydra_projs.") for name in checkpoint.tensors)
     fields = {
         **decoder_fields({**config, "rope_scaling": None, "rope_parameters": None, "rope_theta": AUTHORS_THETA}),
@@ -49,3 +53,15 @@ def flash_layout(checkpoint: Checkpoint) -> Layout:
     title = "FLASH (final form)" if has_refiner else "FLASH (final form, base without refiner)"
     note = "reference_compat is on: rows are laid out as in the authors' training"
     return Layout("flash", title, fields, RENAMES, notes=(note,))
+
+
+def _check_rotary_table(checkpoint: Checkpoint) -> None:
+    """Their table is part of the weights, so that it says what the training used."""
+    if _TABLE in checkpoint.tensors:
+        found = checkpoint.read(_TABLE).float()
+        expected = AUTHORS_THETA ** -(torch.arange(len(found)) / len(found))
+        if not torch.allclose(found, expected, rtol=1e-2):
+            raise ConversionError(
+                f"{checkpoint.source}: {_TABLE} is not that of theta {AUTHORS_THETA:.0f}, which FLASH's code fixes: "
+                "other code must have trained it, so that it is not converted"
+            )

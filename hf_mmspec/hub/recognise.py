@@ -5,6 +5,7 @@ Layouts that are known but not supported are refused here, with the reason.
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from ..modeling import FAMILIES
 from .checkpoint import Checkpoint
@@ -29,10 +30,27 @@ _SIGNS = {
     ("eagle3",): ("midlayer.", "d2t", "t2d", "layers.0.hidden_norm."),
     ("eagle", "msd"): ("layers.0.self_attn.", "transformer.self_attn."),
 }
+_MOST_LAYERS = 8  # published drafters have one
 # `model_type` of the authors' configs for EAGLE on a plain language model
 _TEXT_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3")
 # targets of the newer MSD drafters, which compress images in a way that is not published; spelt without punctuation
 _NEWER_MSD = ("llavanext", "llavav16", "llava16", "qwen25vl")
+
+
+def check_config(source: str, config: dict[str, Any]) -> None:
+    """What the config alone tells, so that no weights are fetched for nothing.
+
+    Raises:
+        ConversionError: one of our own drafters, a whole model, or a kind of speculator that has no family here.
+    """
+    if config.get("model_type") in FAMILIES:
+        raise ConversionError(f"{source} is a drafter of this library already: load it with AutoDrafter")
+    layers = config.get("num_hidden_layers") or 0
+    if "vision_config" in config or "text_config" in config or layers > _MOST_LAYERS:
+        raise ConversionError(f"{source} is a whole model, not a drafter: give the repository of the drafter")
+    kind = config.get("speculators_model_type")
+    if kind not in (None, "eagle", "eagle3"):
+        raise ConversionError(f'{source}: speculators\' "{kind}" is no family of this library (eagle and eagle3 are)')
 
 
 def recognise(checkpoint: Checkpoint, family: str | None = None, layer_ids: str | None = None) -> Layout:
@@ -48,7 +66,7 @@ def recognise(checkpoint: Checkpoint, family: str | None = None, layer_ids: str 
     """
     if family is not None and family not in _LAYOUTS:
         raise ConversionError(f"--family {family}: choose one of {', '.join(_LAYOUTS)}")
-    _refuse_unsupported(checkpoint)
+    _refuse_flash_v1(checkpoint)
     possible = _families_of(checkpoint)
     if family is not None and family not in possible:
         raise ConversionError(
@@ -90,18 +108,13 @@ def _eagle_or_msd(checkpoint: Checkpoint) -> str:
     )
 
 
-def _refuse_unsupported(checkpoint: Checkpoint) -> None:
-    config, source = checkpoint.config, checkpoint.source
-    if config.get("model_type") in FAMILIES:
-        raise ConversionError(f"{source} is a drafter of this library already: load it with AutoDrafter")
+def _refuse_flash_v1(checkpoint: Checkpoint) -> None:
     if any(name.startswith("layers.ar_proj.") for name in checkpoint.tensors):
         raise ConversionError(
-            f"{source} is FLASH's first version (layers.ar_proj). Its released code cannot run, as it reads a weight "
-            "that it never makes, so that there is nothing to be equal to: use one of the final form (SpecFLASH)."
+            f"{checkpoint.source} is FLASH's first version (layers.ar_proj). Its released code cannot run, as it "
+            "reads a weight that it never makes, so that there is nothing to be equal to: use one of the final form "
+            "(SpecFLASH)."
         )
-    kind = config.get("speculators_model_type")
-    if kind not in (None, "eagle", "eagle3"):
-        raise ConversionError(f'{source}: speculators\' "{kind}" is no family of this library (eagle and eagle3 are)')
 
 
 def _refuse_newer_msd(checkpoint: Checkpoint, hint: str) -> None:

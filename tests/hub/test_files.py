@@ -282,6 +282,18 @@ def test_hub_options_reach_every_fetch(file, write, tmp_path, monkeypatch):
     assert {path.name for path in source.iterdir()} <= set(seen)
 
 
+@pytest.mark.parametrize("field", [{"num_hidden_layers": 32}, {"vision_config": {}}])
+def test_no_weights_are_fetched_for_a_whole_model(field, tmp_path, monkeypatch):
+    def fetch(repository, name, **options):
+        assert name == "config.json"
+        (tmp_path / name).write_text(json.dumps({**published.LLAMA, **field}))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(checkpoint, "cached_file", fetch)
+    with pytest.raises(ConversionError, match="whole model, not a drafter"):
+        convert("somebody/model", tmp_path / "ours")
+
+
 def test_a_cached_repository(write, tmp_path):
     """A Hub cache on disk, as `huggingface_hub` lays it out, and no network."""
     commit = "0123456789abcdef0123456789abcdef01234567"

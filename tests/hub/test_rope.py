@@ -96,6 +96,14 @@ def test_flash_fixes_its_own(write, tmp_path):
     assert (config.rope_parameters["rope_theta"], config.rms_norm_eps) == (10000.0, 1e-6)
 
 
+def test_flash_s_stored_table_must_agree(write, tmp_path):
+    def other(config, tensors):
+        tensors["layers.rotary_emb.inv_freq"] = tensors["layers.rotary_emb.inv_freq"] / 4
+
+    with pytest.raises(ConversionError, match=r"inv_freq is not that of theta 10000"):
+        convert(write("flash", other), tmp_path / "ours")
+
+
 def test_contradicting_thetas():
     with pytest.raises(ConversionError, match=r"rope_theta 1.0 and rope_parameters\.rope_theta 2.0"):
         rope_parameters({"rope_theta": 1.0, "rope_parameters": {"rope_theta": 2.0}})
