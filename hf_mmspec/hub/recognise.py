@@ -33,6 +33,7 @@ _SIGNS = {
 _MOST_LAYERS = 8  # published drafters have one
 # `model_type` of the authors' configs for EAGLE on a plain language model
 _TEXT_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3")
+_TEXT_ARCHITECTURES = ("LlamaForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM")
 # targets of the newer MSD drafters, which compress images in a way that is not published; spelt without punctuation
 _NEWER_MSD = ("llavanext", "llavav16", "llava16", "qwen25vl")
 
@@ -45,8 +46,9 @@ def check_config(source: str, config: dict[str, Any]) -> None:
     """
     if config.get("model_type") in FAMILIES:
         raise ConversionError(f"{source} is a drafter of this library already: load it with AutoDrafter")
-    layers = config.get("num_hidden_layers") or 0
-    if "vision_config" in config or "text_config" in config or layers > _MOST_LAYERS:
+    nested = config.get("text_config") or {}
+    layers = config.get("num_hidden_layers") or nested.get("num_hidden_layers") or 0
+    if layers > _MOST_LAYERS or (nested and "hidden_size" not in config):
         raise ConversionError(f"{source} is a whole model, not a drafter: give the repository of the drafter")
     kind = config.get("speculators_model_type")
     if kind not in (None, "eagle", "eagle3"):
@@ -98,7 +100,7 @@ def _eagle_or_msd(checkpoint: Checkpoint) -> str:
         return "eagle"
     _refuse_newer_msd(checkpoint, hint=" If it is an EAGLE drafter instead, say --family eagle.")
     model_type, architectures = config.get("model_type"), " ".join(config.get("architectures") or [])
-    if model_type in _TEXT_MODELS:
+    if model_type in _TEXT_MODELS or (model_type is None and architectures in _TEXT_ARCHITECTURES):
         return "eagle"
     if model_type == "qwen2_vl" or (model_type == "llava" and "LlavaForConditionalGeneration" not in architectures):
         return "msd"

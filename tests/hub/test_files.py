@@ -282,7 +282,9 @@ def test_hub_options_reach_every_fetch(file, write, tmp_path, monkeypatch):
     assert {path.name for path in source.iterdir()} <= set(seen)
 
 
-@pytest.mark.parametrize("field", [{"num_hidden_layers": 32}, {"vision_config": {}}])
+@pytest.mark.parametrize(
+    "field", [{"num_hidden_layers": 32}, {"text_config": {"num_hidden_layers": 32}, "num_hidden_layers": None}]
+)
 def test_no_weights_are_fetched_for_a_whole_model(field, tmp_path, monkeypatch):
     def fetch(repository, name, **options):
         assert name == "config.json"

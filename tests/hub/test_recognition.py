@@ -47,6 +47,17 @@ def test_eagle_or_msd_in_doubt(fields, write, tmp_path):
     assert (report.family, report.layout) == ("eagle", "EAGLE-1/2")
 
 
+@pytest.mark.parametrize("fields", [{"vision_config": {"depth": 32}}, {"image_token_id": 119}])
+def test_leftovers_of_the_target_s_config_do_not_matter(fields, write, tmp_path):
+    assert convert(write("msd_qwen2_vl", set_config(**fields)), tmp_path / "ours").layout == "MSD for Qwen2-VL"
+
+
+def test_a_language_model_s_architecture_is_enough_for_eagle(write, tmp_path):
+    assert (
+        convert(write("eagle", lambda config, tensors: config.pop("model_type")), tmp_path / "ours").family == "eagle"
+    )
+
+
 def test_the_family_settles_a_doubt(write, tmp_path):
     source = write("msd_llava", set_config(architectures=["LlavaForConditionalGeneration"]))
     assert convert(source, tmp_path / "ours", family="msd").layout == "MSD for LLaVA-1.5"
