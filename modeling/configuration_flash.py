@@ -16,9 +16,11 @@ class FlashConfig(VisualConfig):
         fc_bias: whether the gated fusion has biases.
         attention_bias: here of all four projections.
         dropout: after attention, MLP and refiner, in training.
-        reference_compat: do as the released code does where it contradicts itself or its paper: rows (see
-            `LatentPool`), the refiner's conditioning in training and the residual gate after images (see
-            `FlashDrafter`).
+        released_rows: lay out rows as the released code does in training and decoding, for weights that it trained:
+            see `LatentPool`.
+        reference_compat: also do as the released code does where its training and decoding contradict each other: the
+            refiner's conditioning in training, the residual gate after images (see `FlashDrafter`). Sets
+            `released_rows`.
 
     Raises:
         StrictDataclassError: `num_slots` is below 1 (and see `VisualConfig`).
@@ -33,11 +35,13 @@ class FlashConfig(VisualConfig):
     refiner_size: int = 0
     fc_bias: bool = True
     dropout: float = 0.1
+    released_rows: bool = False
     reference_compat: bool = False
 
     def __post_init__(self, **kwargs):
         if not self.refiner_size:
             self.refiner_size = max(self.hidden_size // 8, 1)
+        self.released_rows = self.released_rows or self.reference_compat
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:

@@ -112,6 +112,7 @@ class DraftState:
         next_position: position of the next row, = number of tokens whose feature is known.
         last_token: `int64 (1,)`, the last known token, root of the next tree.
         last_hidden: `(1, H)`, the drafter's output for it, from which level 1 is read.
+        last_input: `(1, 1, input width)`, what entered the first layer for it.
         last_feature: `(1, H)`, the target's feature that `last_token` was emitted from, at the drafter's width.
         image_feature: `(1, 1, H)` global feature of the last image (ViSpec), None for families without one.
         has_images: whether the prompt had any.
@@ -122,6 +123,7 @@ class DraftState:
     next_position: int
     last_token: torch.Tensor
     last_hidden: torch.Tensor
+    last_input: torch.Tensor
     last_feature: torch.Tensor
     image_feature: torch.Tensor | None = None
     has_images: bool = False

@@ -17,17 +17,17 @@ class LatentPool(CompressedRows):
     Args:
         hidden_size: width of the features.
         num_latents: rows that stand for an image.
-        reference_compat: lay out rows as the released code does: an image takes the slots of its own features, and
+        released_rows: lay out rows as the released code does: an image takes the slots of its own features, and
             text before the first image enters as raw features, not fused with embeddings.
     """
 
     reads_features = True
 
-    def __init__(self, hidden_size: int, num_latents: int, reference_compat: bool = False):
+    def __init__(self, hidden_size: int, num_latents: int, released_rows: bool = False):
         super().__init__()
         self.rows_per_image = num_latents
-        self.reference_compat = reference_compat
-        self.slot_shift = 0 if reference_compat else 1
+        self.released_rows = released_rows
+        self.slot_shift = 0 if released_rows else 1
         self.queries = nn.Parameter(torch.empty(num_latents, hidden_size))
 
     def forward(self, features: torch.Tensor, key_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -44,7 +44,7 @@ class LatentPool(CompressedRows):
         visual_spans: list[Spans],
     ) -> RowPlan:
         plan = super().plan(inputs_embeds, features, slots, visual_spans)
-        if self.reference_compat and plan.visual_inputs is not None:
+        if self.released_rows and plan.visual_inputs is not None:
             first = [spans[0][0] if spans else 0 for spans in visual_spans]
             before = plan.valid & (plan.slots < torch.tensor(first, device=plan.slots.device)[:, None])
             plan.visual_inputs = torch.where(before[..., None], take_rows(features, plan.slots), plan.visual_inputs)

@@ -40,7 +40,8 @@ class FlashDrafter(RowDrafter):
     k queries and adds one entry. Slot i of row t estimates the feature of position t + 1 + i; the target's own feature
     h_t is added through a gate, and from slot 1 on a refiner reads the tokens of the slots before.
 
-    Conventions, where the released code trains one way and decodes another (`reference_compat` does as it does):
+    Conventions, where the released code trains one way and decodes another (`reference_compat` does as it does; its
+    weights draft best with `released_rows` alone):
 
     * The refiner of slot i is conditioned on the tokens that slots 0 to i - 1 stand for, t + 2 to t + 1 + i, in
       training as in drafting. The released training feeds t + 1 to t + i.
@@ -105,8 +106,7 @@ class FlashDrafter(RowDrafter):
         """Outputs `(count, H)`, not refined. Slot 0 was computed with the row; the others are scratch."""
         hidden = state.last_hidden
         if count > 1:
-            last_embedding = self.embed(state.last_token, state.borrowed)[None]
-            x = self.fuse(last_embedding, state.last_feature[None], state.image_feature)
+            x = state.last_input
             positions = torch.arange(state.next_position, state.next_position + count - 1, device=x.device)[None]
             mask = self._causal_mask(x.expand(1, count - 1, -1), state.cache.stable)
             hidden = torch.cat([hidden, self._run(x, positions, mask, state.cache, slice(1, count))[0]])
@@ -126,6 +126,7 @@ class FlashDrafter(RowDrafter):
         visual_spans: list[Spans] | None = None,
         attention_mask: torch.Tensor | None = None,
         steps: int | None = None,
+        unroll_from: torch.Tensor | None = None,
         borrowed: BorrowedParts | None = None,
         own_token_rate: float = 0.0,
     ) -> DrafterOutput:
@@ -137,6 +138,7 @@ class FlashDrafter(RowDrafter):
             visual_spans: for each sample its half-open image spans, in order; any number, any lengths.
             attention_mask: `(B, L)`, 0 at padding, on either side.
             steps: slots to compute, all by default.
+            unroll_from: `int64 (B,)`, first slot of each sample whose row needs more than slot 0 (default: all).
             borrowed: the target's parts; needed for `own_token_rate`.
             own_token_rate: how often the refiner reads the drafter's own best token instead of the true one
                 (scheduled sampling; 1 is free running, as in drafting).
@@ -146,15 +148,23 @@ class FlashDrafter(RowDrafter):
             is slot i of the row at slot j - i.
         """
         count = min(steps or self.config.num_slots, self.config.num_slots)
-        rows = self.batch_rows(features, inputs_embeds, visual_spans, attention_mask)
-        x, cache, outputs = self.row_inputs(rows.plan, rows.embeddings, rows.features), UnrollCache(), []
-        for slot in range(count):
-            hidden = self._run(x, rows.positions + slot, slot_mask(x, slot), cache, slice(slot, slot + 1))
-            outputs.append(hidden + self.residual_gate[slot] * rows.features)
-        refined = self._refine_rows(outputs, rows, inputs_embeds, borrowed, own_token_rate)
-        by_slot = [put_rows(hidden, rows.plan, rows.length) for hidden in refined]
-        moved = [nn.functional.pad(hidden, (0, 0, i, 0))[:, : rows.length] for i, hidden in enumerate(by_slot)]
-        return DrafterOutput(hidden_states=tuple(moved), rows=rows.text_rows())
+        rows, cache = self.batch_rows(features, inputs_embeds, visual_spans, attention_mask), UnrollCache()
+        x = self.row_inputs(rows.plan, rows.embeddings, rows.features)
+        hidden = self._run(x, rows.positions, slot_mask(x, 0, first=0), cache)
+        outputs = [hidden + self.residual_gate[0] * rows.features]
+        by_slot = [put_rows(outputs[0], rows.plan, rows.length)]
+
+        first = 0 if unroll_from is None else rows.plan.first_row_from(unroll_from)
+        later, x = rows.from_row(first), x[:, first:]
+        outputs = [outputs[0][:, first:]]
+        for slot in range(1, count):
+            hidden = self._run(x, later.positions + slot, slot_mask(x, slot, first), cache, slice(slot, slot + 1))
+            outputs.append(hidden + self.residual_gate[slot] * later.features)
+        refined = self._refine_rows(outputs, later, inputs_embeds, borrowed, own_token_rate)
+        for slot, hidden in enumerate(refined[1:], start=1):
+            by_row = put_rows(hidden, later.plan, rows.length)
+            by_slot.append(nn.functional.pad(by_row, (0, 0, slot, 0))[:, : rows.length])
+        return DrafterOutput(hidden_states=tuple(by_slot), rows=rows.text_rows())
 
     def _refine_rows(
         self,
@@ -164,10 +174,11 @@ class FlashDrafter(RowDrafter):
         borrowed: BorrowedParts | None,
         own_token_rate: float,
     ) -> list[torch.Tensor]:
+        """The slots of the same rows, each refined by the tokens of the slots before it."""
         refined, context = outputs[:1], torch.zeros_like(outputs[0])
-        first = 0 if self.config.reference_compat else 1
+        ahead = 0 if self.config.reference_compat else 1
         for slot, hidden in enumerate(outputs[1:], start=1):
-            previous = take_rows(inputs_embeds.roll(-slot - first, dims=1), rows.plan.slots)
+            previous = take_rows(inputs_embeds.roll(-slot - ahead, dims=1), rows.plan.slots)
             if own_token_rate > 0:
                 own = self._own_tokens(refined[-1], borrowed)
                 chosen = torch.rand(own.shape[:2], device=own.device) < own_token_rate

@@ -43,6 +43,11 @@ class BatchRows:
     features: torch.Tensor
     length: int
 
+    def from_row(self, first: int) -> "BatchRows":
+        """The same without the rows before `first`."""
+        plan, positions = self.plan.from_row(first), self.positions[:, first:]
+        return BatchRows(plan, positions, self.embeddings[:, first:], self.features[:, first:], self.length)
+
     def text_rows(self) -> torch.Tensor:
         """`bool (B, length)`: slots that have a text row."""
         ones = torch.ones_like(self.plan.slots, dtype=torch.float32)
@@ -121,8 +126,10 @@ class RowDrafter(VisualDrafter):
             cache=cache,
             next_position=prompt.start_position + (x.shape[1] if self.compact_positions else length),
             last_token=next_token,
-            last_hidden=hidden[0, -1:],
-            last_feature=features[0, -1:],
+            # copies, so that the whole prompt's rows are not kept alive
+            last_hidden=hidden[0, -1:].clone(),
+            last_input=x[:, -1:].clone(),
+            last_feature=features[0, -1:].clone(),
             image_feature=plan.last_image_feature,
             has_images=bool(prompt.visual_spans),
         )
@@ -139,7 +146,7 @@ class RowDrafter(VisualDrafter):
         state.cache.commit()
         state.next_position += rows
         state.last_token = next_tokens[0, -1:]
-        state.last_hidden, state.last_feature = hidden[0, -1:], features[0, -1:]
+        state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
 
     @torch.no_grad()
     def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:

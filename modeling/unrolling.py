@@ -34,10 +34,11 @@ def unroll_mask(x: torch.Tensor, step: int, first: int) -> torch.Tensor:
     return x.new_zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(x.dtype).min)[None, None]
 
 
-def slot_mask(x: torch.Tensor, slot: int) -> torch.Tensor:
-    """Additive `(1, 1, R, (slot + 1) * R)` for slot `slot` of a k-slot block: all slots 0 up to the own row's, then
-    of every further slot only that of the own row."""
-    rows = torch.arange(x.shape[1], device=x.device)
-    behind = rows[:, None] - rows[None, :]
-    allowed = torch.cat([behind >= 0] + [behind == 0] * slot, dim=1)
+def slot_mask(x: torch.Tensor, slot: int, first: int) -> torch.Tensor:
+    """Additive `(1, 1, R, first + (slot + 1) * R)` for slot `slot` of a k-slot block, over R rows that follow `first`
+    others: all slots 0 up to the own row's, then of every further slot only that of the own row."""
+    plain = torch.arange(first + x.shape[1], device=x.device)
+    rows = plain[first:]
+    own = rows[:, None] == rows[None, :]
+    allowed = torch.cat([rows[:, None] >= plain[None, :]] + [own] * slot, dim=1)
     return x.new_zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(x.dtype).min)[None, None]

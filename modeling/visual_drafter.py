@@ -21,7 +21,7 @@ def build_visual_rows(config: VisualConfig) -> VisualRows:
         heads, head_dim = config.num_attention_heads, config.head_dim
         return ImageAdaptor(config.hidden_size, heads, head_dim, config.num_q, config.attention_bias)
     if config.visual == "latents":
-        return LatentPool(config.hidden_size, config.num_latents, getattr(config, "reference_compat", False))
+        return LatentPool(config.hidden_size, config.num_latents, getattr(config, "released_rows", False))
     return RawRows() if config.visual == "raw" else VisualRows()
 
 

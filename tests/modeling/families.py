@@ -24,6 +24,7 @@ DRAFTERS = {
     "eagle3": ("eagle3", EAGLE3),
     "eagle3, borrowed head, two layers": ("eagle3", {"feature_layers": [2], "num_hidden_layers": 2}),
     "flash": ("flash", {"num_latents": 3}),
+    "flash, released rows": ("flash", {"num_latents": 3, "released_rows": True}),
     "flash, as released": ("flash", {"num_latents": 3, "reference_compat": True}),
     # combinations that nobody has published
     "eagle3 on vispec's rows": ("eagle3", {**EAGLE3, "visual": "adaptor"}),

@@ -147,3 +147,18 @@ def test_sizes_that_make_no_sense():
         FlashConfig(num_latents=0)
     with pytest.raises(StrictDataclassError, match="visual"):
         FlashConfig(visual="pooled")
+
+
+@torch.no_grad()
+def test_slots_of_answers_only():
+    """Rows before the answer need slot 0 alone, and then the rest is unchanged."""
+    drafter, prompt = build("flash"), prompt_for(build("flash"), [(4, 14)])
+    inputs = prompt.features, prompt.inputs_embeds, [prompt.visual_spans]
+    everything, answers = (
+        drafter(*inputs).hidden_states,
+        drafter(*inputs, unroll_from=torch.tensor([20])).hidden_states,
+    )
+    for slot, (all_rows, some_rows) in enumerate(zip(everything, answers, strict=True)):
+        wanted = slice(20 + slot, None) if slot else slice(None)
+        torch.testing.assert_close(some_rows[0, wanted], all_rows[0, wanted])
+        assert slot == 0 or not some_rows[0, : 20 + slot].any()
