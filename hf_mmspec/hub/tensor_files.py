@@ -88,16 +88,11 @@ def _load_bin(file: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ConversionError(f"{file} is corrupt or cut short: download it again. ({error})") from error
-    others = (
-        [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)] if _is_dict(found) else []
-    )
-    if others or not _is_dict(found):
+    entries = found if isinstance(found, dict) else {type(found).__name__: found}
+    others = [str(name) for name, value in entries.items() if not isinstance(value, torch.Tensor)]
+    if others:
         raise ConversionError(
-            f"{file} is no plain state dict ({', '.join(others[:5]) or type(found).__name__} is no tensor): save the "
-            "model's state dict alone with `safetensors.torch.save_file`."
+            f"{file} is no plain state dict ({', '.join(others[:5])} is no tensor): save the model's state dict alone "
+            "with `safetensors.torch.save_file`."
         )
-    return {name: tensor.detach() for name, tensor in found.items()}
-
-
-def _is_dict(found: Any) -> bool:
-    return isinstance(found, dict)
+    return {name: tensor.detach() for name, tensor in entries.items()}

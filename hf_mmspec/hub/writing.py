@@ -43,10 +43,10 @@ def write(plan: Plan, destination: Path, record: dict[str, Any], shard_bytes: in
     check_destination(destination)
     shards = _name_shards(_split(plan, shard_bytes))
     total = sum(plan.nbytes(ours) for ours in (*plan.sources, *plan.made))
-    destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.partial")
-    _resume_or_start(partial, _identity(plan, shards))
     _check_room(partial, total)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    _resume_or_start(partial, _identity(plan, shards))
     for name, tensors in shards.items():
         if not (partial / name).exists():
             _write_shard(plan, tensors, partial / name)
@@ -100,12 +100,13 @@ def _resume_or_start(partial: Path, identity: dict[str, Any]) -> None:
 
 
 def _check_room(partial: Path, total: int) -> None:
-    done = sum(file.stat().st_size for file in partial.glob("*.safetensors"))
-    free = shutil.disk_usage(partial).free
-    if total - done > free:
-        shutil.rmtree(partial)
+    """What an earlier attempt left counts as room, whether it is used or replaced."""
+    disk = next(folder for folder in partial.parents if folder.exists())
+    earlier = sum(file.stat().st_size for file in partial.glob("*") if file.is_file())
+    room = shutil.disk_usage(disk).free + earlier
+    if total > room:
         raise ConversionError(
-            f"the drafter needs {total / 1e9:.1f} GB but the disk of {partial.parent} has {free / 1e9:.1f} GB left"
+            f"the drafter needs {total / 1e9:.1f} GB but the disk of {disk} has {room / 1e9:.1f} GB left"
         )
 
 
