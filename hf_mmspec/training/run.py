@@ -91,6 +91,52 @@ def stages(epochs: float, text_epochs: float, unroll: int, learning_rate: float)
     )
 
 
+@dataclass(frozen=True)
+class Bench:
+    """The target, and the held-out data on which drafters of it are compared."""
+
+    model: Any
+    processor: Any
+    records: list[Record]
+    prompts: list[Prompt]
+
+    def lengths(self, drafter: ViSpecDrafter) -> dict[str, float]:
+        """True acceptance lengths, through `generate`."""
+        return acceptance_length(self.model, self.processor, drafter, self.prompts, **BUDGET)
+
+    def validate(self, drafter: ViSpecDrafter, parts: TargetParts) -> float:
+        """L over all tasks in the dtype of serving; prints more."""
+        lengths = self.lengths(copy.deepcopy(drafter).to(self.model.dtype))
+        ranks = measure_ranks(drafter, parts, self.records[:: max(len(self.records) // 32, 1)])
+        print(f"L {lengths} chain {ranks.chain:.3f} by depth {ranks.by_depth}", flush=True)
+        return lengths["all"]
+
+
+def untrained(bench: Bench, records: list[Record], vocabulary: int, intermediate_size: int) -> ViSpecDrafter:
+    """A drafter of the target with a vocabulary made from the training answers."""
+    torch.manual_seed(0)
+    vocab_size = bench.model.config.get_text_config().vocab_size
+    token_ids = draft_vocabulary(records, at_least=vocabulary, at_most=vocabulary, vocab_size=vocab_size)
+    print(
+        f"{len(token_ids)} draft tokens cover {coverage(bench.records, token_ids):.4f} of held-out answers", flush=True
+    )
+    return ViSpecDrafter.from_target(
+        bench.model,
+        draft_token_ids=token_ids,
+        intermediate_size=intermediate_size,
+        real_vocab_size=len(bench.processor.tokenizer),
+    ).float()
+
+
+def save(bench: Bench, drafter: ViSpecDrafter, parts: TargetParts, out: Path, records: int) -> None:
+    """Measure on all held-out data and write the Hub-ready folder, weights in bfloat16."""
+    ranks = measure_ranks(drafter, parts, bench.records)
+    drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
+    drafter.to(torch.bfloat16).save_pretrained(out)
+    budget = "a tree of depth {draft_depth}, {draft_top_k} children, {draft_total_tokens} nodes".format(**BUDGET)
+    write_card(out, drafter, bench.lengths(drafter), ranks, records, provenance(), budget)
+
+
 @app.command()
 def main(
     work: Annotated[Path, typer.Option(help="Records and checkpoints, a few GB; kept, so that a run can go on.")],
@@ -114,41 +160,25 @@ def main(
     answer_all(model, processor, [*held_out, *train], work)
     records, val_records = load_parts(train, work), load_parts(held_out, work)
     write_answers(work / "answers.jsonl", records)
+    bench = Bench(
+        model, processor, val_records, [p for task in TASKS for p in image_prompts("val", task, 3, start=val)]
+    )
 
-    torch.manual_seed(0)
-    token_ids = draft_vocabulary(
-        records, at_least=vocabulary, at_most=vocabulary, vocab_size=model.config.text_config.vocab_size
-    )
-    print(
-        f"{len(token_ids)} draft tokens cover {coverage(val_records, token_ids):.4f} of the held-out answers",
-        flush=True,
-    )
-    drafter = ViSpecDrafter.from_target(
-        model, draft_token_ids=token_ids, intermediate_size=intermediate_size, real_vocab_size=len(processor.tokenizer)
-    ).float()
+    drafter = untrained(bench, records, vocabulary, intermediate_size)
     parts = TargetParts.of(model, drafter)
-    asked = [prompt for task in TASKS for prompt in image_prompts("val", task, 3, start=val)]
-
-    def validate(candidate: ViSpecDrafter) -> float:
-        serving = copy.deepcopy(candidate).to(model.dtype)
-        lengths = acceptance_length(model, processor, serving, asked, **BUDGET)
-        ranks = measure_ranks(candidate, parts, val_records[:: max(len(val_records) // 32, 1)])
-        print(f"L {lengths} chain {ranks.chain:.3f} by depth {ranks.by_depth}", flush=True)
-        return lengths["all"]
-
-    trainer = Trainer(drafter, parts, work / "checkpoints", validate, validate_every, autocast=torch.bfloat16)
     warm_start(drafter, parts, records)
+    trainer = Trainer(
+        drafter,
+        parts,
+        work / "checkpoints",
+        lambda candidate: bench.validate(candidate, parts),
+        validate_every,
+        autocast=torch.bfloat16,
+    )
     text_stage, image_stage = stages(epochs, text_epochs, unroll, learning_rate)
     trainer.fit(text_stage, [record.without_images() for record in records])
     trainer.fit(image_stage, records, seed=100)
-
-    ranks = measure_ranks(drafter.eval(), parts, val_records)
-    drafter.to(torch.bfloat16)
-    drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
-    drafter.save_pretrained(out)
-    lengths = acceptance_length(model, processor, drafter, asked, **BUDGET)
-    budget = "a tree of depth {draft_depth}, {draft_top_k} children, {draft_total_tokens} nodes".format(**BUDGET)
-    write_card(out, drafter, lengths, ranks, len(records), provenance(), budget)
+    save(bench, drafter.eval(), parts, out, len(records))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The one command, on a tiny target: it resumes, and what it writes loads and drafts."""
 
 import json
+from functools import partial
 
 import pytest
 
 from hf_mmspec.auto import AutoDrafter
 from hf_mmspec.training import run as run_module
+from hf_mmspec.training.acceptance import acceptance_length
+from hf_mmspec.training.distil import Answering
 from hf_mmspec.training.prompts import text_prompts
 from hf_mmspec.training.records import read_answers
 from tests.generation import tiny
@@ -26,6 +29,8 @@ def command(monkeypatch, tmp_path):
     monkeypatch.setattr(run_module, "load_default", lambda: (target, processor))
     monkeypatch.setattr(run_module, "image_prompts", lambda split, task, n, start=0: iter(prompts(n)))
     monkeypatch.setattr(run_module, "text_prompts", lambda split, n: prompts(n, images=0))
+    monkeypatch.setattr(run_module, "Answering", lambda temperature, tokens, batch: Answering(temperature, 12, batch))
+    monkeypatch.setattr(run_module, "acceptance_length", partial(acceptance_length, max_new_tokens=12))
 
     def call():
         run_module.main(
