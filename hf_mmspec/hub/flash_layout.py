@@ -48,10 +48,10 @@ def flash_layout(checkpoint: Checkpoint) -> Layout:
         "refiner": has_refiner,
         "refiner_size": hidden // 8 if hidden else 0,
         "image_token_id": config.get("image_token_id"),
-        "reference_compat": True,
+        "released_rows": True,
     }
     title = "FLASH (final form)" if has_refiner else "FLASH (final form, base without refiner)"
-    note = "reference_compat is on: rows are laid out as in the authors' training"
+    note = "released_rows is on: rows are laid out as in the authors' training"
     return Layout("flash", title, fields, RENAMES, notes=(note,))
 
 

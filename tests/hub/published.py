@@ -322,7 +322,7 @@ def flash(refiner: bool = True) -> Published:
         "num_key_value_heads": 0,
         "num_latents": 6,
         "num_slots": 4,
-        "reference_compat": True,
+        "released_rows": True,
         "refiner": refiner,
         "rms_norm_eps": 1e-6,
     }
