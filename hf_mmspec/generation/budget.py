@@ -41,30 +41,35 @@ class Acceptance:
     Args:
         by_rank: `by_rank[d - 1][r - 1]` is the probability that the target's token is the drafter's r-th choice at
             depth d, given that the path up to depth d - 1 was accepted. The last depth stands for all deeper ones.
+        max_levels: the drafter drafts no deeper (k-slot heads); None where it can go on.
     """
 
     by_rank: tuple[tuple[float, ...], ...]
+    max_levels: int | None = None
 
     @classmethod
-    def from_depths(cls, by_depth: Sequence[float]) -> "Acceptance":
+    def from_depths(cls, by_depth: Sequence[float], max_levels: int | None = None) -> "Acceptance":
         """From first-choice rates alone; the rates of further choices are a prior that falls geometrically."""
         return cls(
             tuple(
                 tuple(rate * ((1 - rate) * _RANK_DISCOUNT) ** (rank - 1) for rank in range(1, max(_TOP_KS) + 1))
                 for rate in by_depth
-            )
+            ),
+            max_levels,
         )
 
     @classmethod
     def of(cls, drafter: PreTrainedModel) -> "Acceptance":
         """What the drafter's config measured (`acceptance_by_rank`, else `acceptance_by_depth`), else a prior."""
-        by_rank = getattr(drafter.config, "acceptance_by_rank", None)
-        if by_rank:
-            return cls(tuple(tuple(ranks) for ranks in by_rank))
-        return cls.from_depths(getattr(drafter.config, "acceptance_by_depth", None) or _PRIOR_ACCEPTANCE)
+        config, max_levels = drafter.config, getattr(drafter, "max_levels", None)
+        if by_rank := getattr(config, "acceptance_by_rank", None):
+            return cls(tuple(tuple(ranks) for ranks in by_rank), max_levels)
+        return cls.from_depths(getattr(config, "acceptance_by_depth", None) or _PRIOR_ACCEPTANCE, max_levels)
 
     def at(self, depth: int, top_k: int) -> tuple[float, ...]:
-        """Probabilities of the first `top_k` choices at `depth` (from 1)."""
+        """Probabilities of the first `top_k` choices at `depth` (from 1); none where nothing is drafted."""
+        if self.max_levels is not None and depth > self.max_levels:
+            return ()
         return self.by_rank[min(depth, len(self.by_rank)) - 1][:top_k]
 
 

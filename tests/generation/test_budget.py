@@ -111,6 +111,13 @@ def test_acceptance_by_rank_is_preferred_to_acceptance_by_depth_and_to_the_prior
     assert all(sum(ranks) <= 1 for ranks in of(acceptance_by_depth=[0.99, 0.5, 0.01]).by_rank)
 
 
+def test_no_depth_is_chosen_that_the_drafter_cannot_draft():
+    limited = Acceptance(GOOD.by_rank, max_levels=2)
+    assert choose_budget(machine(FLAT), GOOD).depth > 2
+    assert choose_budget(machine(FLAT), limited).depth == 2
+    assert expected_length(limited, 6, 3) == expected_length(limited, 2, 3)
+
+
 def test_growth_is_interpolated_and_goes_on_beyond_the_grid():
     measured = machine({1: 2.0, 9: 4.0, 17: 8.0})
     assert [measured.growth(n) for n in (1, 5, 9, 13, 25)] == pytest.approx([1, 1.5, 2, 3, 6])
