@@ -66,18 +66,27 @@ def open_checkpoint(
         hub_options: `token`, `revision`, `cache_dir`, `local_files_only`, ...; they reach every file.
 
     Raises:
-        ConversionError: no config.json, no weights, or a broken file.
-        OSError: the repository cannot be reached, does not exist or is not open to you.
+        ConversionError: no config.json, no weights, a broken file, or a repository that cannot be reached, does not
+            exist or is not open to you.
     """
     source = str(source)
     if Path(source).is_file():
         raise ConversionError(f"{source} is a file: give the folder that has config.json and the weights")
 
-    def fetch(name: str) -> Path | None:
-        found = cached_file(source, name, **hub_options, _raise_exceptions_for_missing_entries=False)
+    def fetch(name: str, is_optional: bool = True) -> Path | None:
+        found = cached_file(
+            source,
+            name,
+            **hub_options,
+            _raise_exceptions_for_missing_entries=not is_optional,
+            _raise_exceptions_for_connection_errors=not is_optional,
+        )
         return None if found is None else Path(found)
 
-    config_file = fetch("config.json")
+    try:
+        config_file = fetch("config.json", is_optional=False)
+    except (OSError, ValueError) as error:  # a ValueError for what can be no repository's name
+        raise ConversionError(f"{source} is no folder, and no repository that can be fetched: {error}") from error
     if config_file is None:
         raise ConversionError(f"{source} has no config.json: it says what the weights are; get it from the authors")
     config = _read_json(config_file)

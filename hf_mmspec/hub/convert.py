@@ -32,8 +32,7 @@ def convert(
         hub_options: `token`, `revision`, `cache_dir`, `local_files_only`, ...; they reach every file.
 
     Raises:
-        ConversionError: a `ValueError` of one sentence with cause and fix, before any file is written.
-        OSError: the repository cannot be reached.
+        ConversionError: a `ValueError` that names cause and fix, before any file is written.
     """
     destination = Path(destination).absolute()
     check_destination(destination)

@@ -271,8 +271,9 @@ def test_hub_options_reach_every_fetch(file, write, tmp_path, monkeypatch):
     source, seen = write("vispec", file=file), []
     given = {"token": "t", "revision": "r", "cache_dir": "c", "local_files_only": True}
 
-    def fetch(repository, name, _raise_exceptions_for_missing_entries, **options):
-        assert (repository, options) == ("somebody/drafter", given)
+    def fetch(repository, name, **options):
+        assert repository == "somebody/drafter"
+        assert {option: options[option] for option in given} == given
         seen.append(name)
         return str(source / name) if (source / name).exists() else None
 
@@ -294,6 +295,12 @@ def test_no_weights_are_fetched_for_a_whole_model(field, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "cached_file", fetch)
     with pytest.raises(ConversionError, match="whole model, not a drafter"):
         convert("somebody/model", tmp_path / "ours")
+
+
+def test_a_repository_that_cannot_be_reached(tmp_path):
+    for name in ("somebody/nothing", "./nowhere"):
+        with pytest.raises(ConversionError, match=f"{name} is no folder, and no repository that can be fetched"):
+            convert(name, tmp_path / "ours", cache_dir=str(tmp_path / "cache"), local_files_only=True)
 
 
 def test_a_cached_repository(write, tmp_path):
