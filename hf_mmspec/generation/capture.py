@@ -20,6 +20,7 @@ class Captured:
     embeds_chunks: list[torch.Tensor] = field(default_factory=list)
     feature_chunks: list[torch.Tensor] = field(default_factory=list)
     tap_rows: dict[int, torch.Tensor] = field(default_factory=dict)
+    is_listening: bool = False
 
     @property
     def inputs_embeds(self) -> torch.Tensor:
@@ -28,6 +29,16 @@ class Captured:
     @property
     def features(self) -> torch.Tensor:
         return torch.cat(self.feature_chunks, dim=1)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Record what runs inside the `with` block. A logits processor may run the model too (classifier-free guidance
+        does), and those rows are not the request's."""
+        self.is_listening = True
+        try:
+            yield
+        finally:
+            self.is_listening = False
 
     def clear(self) -> None:
         """Drop everything, so that no tensor of an earlier forward stays alive."""
@@ -38,7 +49,7 @@ class Captured:
 
 @contextmanager
 def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterator[Captured]:
-    """Record the forwards of `decoder` that this thread makes inside the `with` block.
+    """Record the forwards of `decoder` that this thread makes inside the `with` block while `listening()`.
 
     Args:
         decoder: the text decoder (`model.get_decoder()`); called with `inputs_embeds` or `input_ids`.
@@ -48,10 +59,11 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
     captured, owner = Captured(), threading.get_ident()
 
     def is_mine() -> bool:
-        # Another thread may run the same model: its rows belong to its own request.
-        return threading.get_ident() == owner
+        # Another thread may run the same model: its rows belong to its own request. Where it sets or removes its hooks
+        # while this thread is between two of them, torch calls those without the forward's keyword arguments.
+        return captured.is_listening and threading.get_ident() == owner
 
-    def before(module, args, kwargs):
+    def before(module, args, kwargs=None):
         if is_mine():
             embeds = kwargs.get("inputs_embeds")
             if embeds is None:
@@ -59,17 +71,17 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
             captured.embeds_chunks.append(embeds)
 
     def tap(index):
-        def before_layer(module, args, kwargs):
+        def before_layer(module, args, kwargs=None):
             if is_mine():
                 captured.tap_rows[index] = args[0] if args else kwargs["hidden_states"]
 
         return before_layer
 
-    def after(module, args, kwargs, output):
+    def after(module, args, *kwargs_and_output):
         if not is_mine():
             return
         if feature_layers is None:
-            captured.feature_chunks.append(output[0])
+            captured.feature_chunks.append(kwargs_and_output[-1][0])
         else:
             captured.feature_chunks.append(torch.cat([captured.tap_rows[index] for index in feature_layers], dim=-1))
 

@@ -23,6 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from hf_mmspec.modeling import DraftBudget, Drafter
+from hf_mmspec.modeling.binding import unwrap
 
 from .answer import Answer
 from .budget import BUDGET_FIELDS, resolve_budget
@@ -69,7 +70,7 @@ def speculative_decoding(
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
     model_kwargs["cache"] = _croppable_cache(model, model_kwargs.get("cache"), cache_is_users, generation_config)
-    _check_request(model, input_ids, model_kwargs)
+    _check_request(model, input_ids, model_kwargs, generation_config)
 
     answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     budget = resolve_budget(model, assistant_model, generation_config)
@@ -110,13 +111,14 @@ def install_hook() -> None:
 
     @functools.wraps(stock_decoding)
     def _assisted_decoding(self, *args, assistant_model=None, **kwargs):
-        if isinstance(assistant_model, Drafter):
-            return speculative_decoding(self, *args, assistant_model=assistant_model, **kwargs)
+        drafter = unwrap(assistant_model)
+        if isinstance(drafter, Drafter):
+            return speculative_decoding(self, *args, assistant_model=drafter, **kwargs)
         return stock_decoding(self, *args, assistant_model=assistant_model, **kwargs)
 
     @functools.wraps(stock_validation)
     def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
-        drafter = generation_mode_kwargs.get("assistant_model")
+        drafter = unwrap(generation_mode_kwargs.get("assistant_model"))
         if isinstance(drafter, Drafter):
             # Here, before images are encoded, so that a wrong drafter costs nothing.
             _check_mode(generation_mode)
@@ -187,7 +189,9 @@ def _croppable_cache(model, cache, cache_is_users: bool, generation_config: Gene
     )
 
 
-def _check_request(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+def _check_request(
+    model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig
+) -> None:
     """What can be said about the inputs before the first forward of the decoder."""
     if input_ids.shape[0] > 1:
         raise ValueError(
@@ -200,12 +204,18 @@ def _check_request(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs
     if model_kwargs.get("position_ids") is None:
         raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")
     if embeds is None:
-        _check_images(model, input_ids, model_kwargs)
+        _check_images(model, _new_ids(input_ids, model_kwargs, generation_config), model_kwargs)
 
 
-def _check_images(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+def _new_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig):
+    """What the prefill will run: callers with a filled cache give all ids, or the new ones and a mask of all."""
+    mask = model_kwargs.get("attention_mask")
+    length = generation_config._mask_length if mask is None else mask.shape[1]
+    return input_ids[:, model_kwargs["cache"].get_seq_length() :] if length == input_ids.shape[1] else input_ids
+
+
+def _check_images(model: PreTrainedModel, new_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
     """Every placeholder that is not in the cache yet needs pixels."""
-    new_ids = input_ids[:, model_kwargs["cache"].get_seq_length() :]
     encoded = model_kwargs.get("mm_encoder_outputs") or {}
     for name, token in visual_token_ids(model.config).items():
         pixels = model_kwargs.get("pixel_values" if name == "image" else "pixel_values_videos")

@@ -39,7 +39,8 @@ class Verified:
         """Hidden states and attentions at `node`, shaped as a step of `generate` would give them."""
         hidden = attentions = None
         if self.hidden_states is not None:
-            hidden = tuple(layer[:, node : node + 1] for layer in self.hidden_states)
+            # Copies: a view would keep the whole tree's states alive for as long as the answer.
+            hidden = tuple(layer[:, node : node + 1].clone() for layer in self.hidden_states)
         if self.attentions is not None:
             path = self.past_length + self.ancestors[node].nonzero().flatten()
             columns = torch.cat([torch.arange(self.past_length, device=path.device), path])
@@ -61,7 +62,7 @@ class Target:
         self._kwargs = dict(model_kwargs)
         self._captured = captured
         self._given_cache: DynamicCache = model_kwargs["cache"]
-        self._windows = LayerWindows.from_cache(self._given_cache)
+        self._windows = LayerWindows.of(model.config.get_text_config(decoder=True))
         self._past_length = self._given_cache.get_seq_length()
         self._room = room
 
@@ -77,7 +78,8 @@ class Target:
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
         self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
-        outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
+        with self._captured.listening():
+            outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
         prompt = self._prompt(input_ids)
         self._remember_positions()
         self._captured.clear()
@@ -110,7 +112,8 @@ class Target:
 
     def verify(self, tree: DraftTree) -> Verified:
         """One forward over all nodes of `tree`, on top of the cache, each node seeing only its own path."""
-        outputs = self.model(**self._verify_inputs(tree), return_dict=True)
+        with self._captured.listening():
+            outputs = self.model(**self._verify_inputs(tree), return_dict=True)
         features = self._captured.features
         self._captured.clear()
         ancestors = tree.ancestor_mask()

@@ -6,8 +6,8 @@ Additive because a boolean 4-D mask is silently wrong under eager attention; ful
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import PreTrainedConfig
+from transformers.cache_utils import get_layer_types_and_kwargs
 
 from hf_mmspec.modeling import DraftTree
 
@@ -20,23 +20,24 @@ class LayerWindows:
     window: int | None
 
     @classmethod
-    def from_cache(cls, cache: Cache) -> "LayerWindows":
-        """Read the layer kinds from the cache that `generate` prepared.
+    def of(cls, config: PreTrainedConfig) -> "LayerWindows":
+        """Read the layer kinds from the text decoder's `config`, as `DynamicCache(config=...)` does. The request's
+        cache does not always know them: a user's `DynamicCache()` has no layers yet, and windows all the same.
 
         Raises:
-            ValueError: a layer that cannot be rolled back to a tree path (linear attention, static, quantized...).
+            ValueError: a layer that cannot be rolled back to a tree path (linear attention, shared rows...), or whose
+                mask is neither full nor a window (chunked attention).
         """
-        for layer in cache.layers:
-            if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-                raise ValueError(
-                    f"speculative decoding needs key/value caches whose rows can be dropped, but this target's cache "
-                    f"has a {type(layer).__name__}; pass a DynamicCache, or generate without `assistant_model`."
-                )
-        windows = {layer.sliding_window for layer in cache.layers if isinstance(layer, DynamicSlidingWindowLayer)}
+        kinds, options = get_layer_types_and_kwargs(config)
+        if unknown := sorted(set(kinds) - {"full_attention", "sliding_attention"}):
+            raise ValueError(
+                "speculative decoding needs layers with full or sliding attention, whose cached rows can be dropped, "
+                f"but this target has {', '.join(unknown)}: generate without `assistant_model`."
+            )
+        windows = {option["sliding_window"] for option in options if "sliding_window" in option}
         if len(windows) > 1:
             raise ValueError(f"targets with several window sizes are not supported yet, this one has {windows}.")
-        has_full = not cache.layers or any(type(layer) is DynamicLayer for layer in cache.layers)
-        return cls(has_full, next(iter(windows), None))
+        return cls("full_attention" in kinds, next(iter(windows), None))
 
 
 def tree_attention_mask(

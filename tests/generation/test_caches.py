@@ -26,6 +26,16 @@ def test_sliding_window_before_at_and_beyond(attention, shape):
             assert_same(expected, actual, (images, length))
 
 
+def test_the_window_is_the_models_not_the_caches():
+    """A user's `DynamicCache()` knows no windows, and has no layers before the first forward."""
+    model, inputs = tiny.sliding_llava(window=8), tiny.llava_prompt(0, 1)
+    expected = run(model, inputs, cache=DynamicCache(), eos_token_id=1)
+    drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
+    for shape in SHAPES.values():
+        actual = run(model, inputs, cache=DynamicCache(), eos_token_id=1, assistant_model=drafter, **shape)
+        assert_same(expected, actual, shape)
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("setting", ["argument", "generation_config"])
 def test_static_cache_falls_back_with_the_same_output(family, setting):
@@ -63,6 +73,19 @@ def test_second_turn_on_the_cache_of_the_first(family, shape):
 
     expected = two_turns()
     assert_same(expected, two_turns(assistant_model=RandomDrafter(model), **SHAPES[shape]), shape)
+
+
+@pytest.mark.parametrize("only_new", [True, False])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_new_image_without_pixels_in_the_second_turn(family, only_new):
+    """Refused, whether the caller passes all ids or, with a mask of all, the new ones."""
+    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](4, 1)
+    cache = DynamicCache(config=model.config.get_text_config())
+    first, _ = run(model, inputs, cache=cache, max_new_tokens=8)
+    ids = torch.cat([first.sequences, torch.full((1, 4), tiny.IMAGE_TOKEN)], dim=1)
+    second = {"input_ids": ids[:, -5:] if only_new else ids, "attention_mask": torch.ones_like(ids)}
+    with pytest.raises(ValueError, match="no image was given"):
+        run(model, second, cache=cache, assistant_model=RandomDrafter(model))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

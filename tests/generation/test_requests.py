@@ -4,10 +4,11 @@ import functools
 
 import pytest
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationMixin, Llama4TextConfig
 
 from hf_mmspec.generation import install_hook, speculative_decoding
 from hf_mmspec.generation.candidates import ChainCandidateGenerator
+from hf_mmspec.generation.tree_mask import LayerWindows
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -35,6 +36,12 @@ def test_the_hook_is_idempotent_and_leaves_others_alone():
     plain = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     assisted = model.generate(**inputs, max_new_tokens=8, do_sample=False, assistant_model=tiny.llama(seed=1))
     assert assisted.tolist() == plain.tolist()
+
+
+def test_a_compiled_drafter_is_a_drafter():
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    drafter = torch.compile(RandomDrafter(model))
+    assert_same(run(model, inputs), run(model, inputs, assistant_model=drafter, **SHAPES["narrow"]), "compiled")
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -141,6 +148,12 @@ def test_an_image_placeholder_without_pixels(forbidden):
     del inputs["pixel_values"]
     with pytest.raises(ValueError, match="no image was given"):
         forbidden.generate(**inputs, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
+
+
+def test_attention_in_chunks_is_refused():
+    text = dict(num_hidden_layers=2, layer_types=["chunked_attention", "full_attention"], attention_chunk_size=8)
+    with pytest.raises(ValueError, match="chunked_attention"):
+        LayerWindows.of(Llama4TextConfig(**text))
 
 
 def test_an_empty_prompt(forbidden):
