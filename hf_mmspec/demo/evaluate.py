@@ -96,7 +96,8 @@ def _run(model, processor, task: str, condition: str, n: int, batch: int, split:
             lengths.append(len(row))
             entropy += [step[i].item() for step in meter.entropy[: len(row)]]
             top += [float(step[i].item() > 0.9) for step in meter.top[: len(row)]]
-    result = {key: _mean([g[key] for g in grades]) for key in grades[0]}
+    keys = dict.fromkeys(key for g in grades for key in g)
+    result = {key: _mean([g[key] for g in grades if key in g]) for key in keys}
     return {**result, "tokens": _mean(lengths), "entropy": _mean(entropy), "sure": _mean(top)}
 
 

@@ -73,7 +73,7 @@ def _grade_dialog(facts: dict[str, Any], text: str) -> dict[str, float]:
         "background": _first_of(words, BACKGROUNDS),
         "value": _first_of(words, NUMBERS),
     }[facts["kind"]]
-    return {"score": float(said == fact)}
+    return {"score": float(said == fact), facts["kind"]: float(said == fact)}
 
 
 _GRADERS = {"scene": _grade_scene, "chart": _grade_chart, "dialog": _grade_dialog}
@@ -83,6 +83,7 @@ def grade(sample: dict[str, Any], text: str) -> dict[str, float]:
     """Grades `text` as the answer to `sample`.
 
     scene: F1 of the things named (with `recall`, `precision`, `background`); chart: share of (thing, value) pairs
-    right, invented pairs counting against it; dialog: the asked fact in the first sentence.
+    right, invented pairs counting against it; dialog: the asked fact in the first sentence (again under the kind
+    of question).
     """
     return _GRADERS[sample["task"]](sample["facts"], text)

@@ -57,8 +57,14 @@ def ensure_merged(weights: Path = WEIGHTS) -> Path:
     return folder
 
 
+def _cast_pixels(tower: torch.nn.Module, args: tuple) -> tuple:
+    return (args[0].to(next(tower.parameters()).dtype), *args[1:])
+
+
 def _load(folder: Path, dtype: torch.dtype) -> tuple:
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    # CLIP and SigLIP cast their pixels themselves, LeViT does not, and processors give float32
+    model.model.vision_tower.register_forward_pre_hook(_cast_pixels)
     return model.eval(), AutoProcessor.from_pretrained(folder, local_files_only=True)
 
 

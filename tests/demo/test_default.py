@@ -39,3 +39,14 @@ def test_it_sees(default):
         scores[condition] = sum(grade(s, text)["score"] for s, text in zip(drawn, texts, strict=True)) / len(drawn)
     assert scores["right"] >= 0.7
     assert scores["blank"] <= scores["right"] / 3
+
+
+def test_what_the_processor_gives_can_be_generated_from(default):
+    model, processor = default
+    sample = next(samples("val", task="dialog", n=1))
+    messages = with_image(sample["messages"], sample["image"])
+    inputs = processor.apply_chat_template(
+        messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=3)
+    assert output.shape == (1, inputs["input_ids"].shape[1] + 3)
