@@ -87,7 +87,7 @@ def answer_batch(model, processor, prompts: Sequence[Prompt], how: Answering, se
     ).to(model.device, model.dtype)
     sampling = {"do_sample": True, "temperature": how.temperature} if how.temperature else {"do_sample": False}
     torch.manual_seed(seed)
-    with capture(model.get_decoder(), None) as captured:
+    with capture(model.get_decoder(), None) as captured, captured.listening():
         ids = model.generate(**inputs, **sampling, max_new_tokens=how.max_new_tokens)
         features, embeds = captured.features, captured.inputs_embeds
     padding = (inputs["attention_mask"] == 0).sum(1).tolist()
