@@ -58,7 +58,7 @@ def draw_facts(rng: random.Random) -> Chart:
 def paint(chart: Chart) -> Image.Image:
     """The chart as a 192 x 192 RGB image."""
     noise = np.random.default_rng(chart.seed).standard_normal((SIZE, SIZE), dtype=np.float32)
-    pixels = np.float32((252, 250, 244)) + noise[:, :, None] * 2.0
+    pixels = np.asarray((252, 250, 244), np.float32) + noise[:, :, None] * 2.0
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for bar in chart.bars:

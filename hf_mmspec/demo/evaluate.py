@@ -6,7 +6,7 @@ drafters are measured in `hf_mmspec.evaluation`.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from .grade import grade
 from .loader import load_default
 from .samples import TASKS, samples
+from .splits import Split
 
 CONDITIONS = ("right", "blank", "other")
 MAX_NEW_TOKENS = 220
@@ -78,11 +79,11 @@ def answer(model, processor, conversations: list[list[dict]]) -> tuple[list[list
     return [row[: row.index(end) + 1] if end in row else row for row in answers], meter
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
 
 
-def _run(model, processor, task: str, condition: str, n: int, batch: int, split: str) -> dict[str, Any]:
+def _run(model, processor, task: str, condition: str, n: int, batch: int, split: Split) -> dict[str, Any]:
     drawn = list(samples(split, task, n))
     others = drawn[1:] + drawn[:1]
     grades, lengths, entropy, top = [], [], [], []
@@ -102,7 +103,7 @@ def _run(model, processor, task: str, condition: str, n: int, batch: int, split:
 
 
 def evaluate(
-    model, processor, n: int = 100, batch: int = 25, split: str = "test", tasks: tuple[str, ...] = TASKS
+    model, processor, n: int = 100, batch: int = 25, split: Split = "test", tasks: tuple[str, ...] = TASKS
 ) -> dict[str, dict[str, Any]]:
     """task -> condition -> `score` and the task's own grades, `tokens`, `entropy`, `sure` (share above 0.9)."""
     return {
@@ -128,7 +129,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main(
-    n: int = 100, batch: int = 25, split: str = "test", task: str = "", dtype: str = "auto", json_file: str = ""
+    n: int = 100, batch: int = 25, split: Split = "test", task: str = "", dtype: str = "auto", json_file: str = ""
 ) -> None:
     """Evaluates the embedded default on `n` held-out images of each task (or of one task)."""
     model, processor = load_default(dtype)

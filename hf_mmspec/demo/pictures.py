@@ -25,8 +25,8 @@ def picture(split: Split, index: int) -> tuple[Image.Image, PatchLabels]:
     if index % 10 < 6:
         facts = draw_scene(split, index)
         return scene.paint(facts), label_scene(facts)
-    facts = draw_chart(split, index)
-    return chart.paint(facts), label_chart(facts)
+    bars = draw_chart(split, index)
+    return chart.paint(bars), label_chart(bars)
 
 
 def batch(split: Split, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

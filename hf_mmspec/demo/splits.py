@@ -26,7 +26,8 @@ def content_key(facts: Scene | Chart) -> str:
 def split_of(facts: Scene | Chart) -> Split:
     """The split that owns this content: one tenth test, one tenth validation, the rest training."""
     bucket = zlib.crc32(content_key(facts).encode()) % 10
-    return {0: "test", 1: "val"}.get(bucket, "train")
+    owners: dict[int, Split] = {0: "test", 1: "val"}
+    return owners.get(bucket, "train")
 
 
 def _rng(kind: str, split: Split, seed: int) -> random.Random:

@@ -128,7 +128,8 @@ def train_language(
         set_peft_model_state_dict(adapted, state["adapter"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    started, queue, token_weights = time.time(), [], fact_weights(tokenizer, len(table))
+    started, token_weights = time.time(), fact_weights(tokenizer, len(table))
+    queue: list[list[Conversation]] = []
     adapted.train()
     while step < recipe.steps:
         queue = queue or _batches(tokenizer, recipe, step)

@@ -76,7 +76,13 @@ def vision_loss(outputs: tuple, words: torch.Tensor, details: torch.Tensor, voca
 def measure(learner: VisionLearner, vocabulary: VisualWords, count: int = 160) -> dict[str, float]:
     """Held-out accuracy: patches of things by the nearest word of the projected token, and their details."""
     learner.eval()
-    hits = {"noun_patches": [], "noun_patches_head": [], "rows": [], "columns": [], "numbers": []}
+    hits: dict[str, list[torch.Tensor]] = {
+        "noun_patches": [],
+        "noun_patches_head": [],
+        "rows": [],
+        "columns": [],
+        "numbers": [],
+    }
     for first in range(0, count, 32):
         pixels, words, details = batch("val", first, 32)
         with torch.autocast("cpu", torch.bfloat16):
@@ -102,7 +108,8 @@ def _learning_rate(step: int, recipe: VisionRecipe) -> float:
 def train_vision(recipe: VisionRecipe, vocabulary: VisualWords, folder: Path) -> VisionLearner:
     """Trains (or resumes, or only loads) stage 1; its state is `folder/vision.pt`."""
     torch.manual_seed(0)
-    learner = VisionLearner(recipe, vocabulary.words.shape[1]).to(memory_format=torch.channels_last)
+    learner = VisionLearner(recipe, vocabulary.words.shape[1])
+    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(learner.parameters(), lr=recipe.lr, weight_decay=0.02, betas=(0.9, 0.98))
     step = 0
     if state := load_state(folder / "vision.pt"):
