@@ -48,6 +48,7 @@ def ensure_merged(weights: Path = WEIGHTS) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         _merge_into(temporary, weights)
+        temporary.chmod(0o755)  # mkdtemp makes private folders, a cache may be shared
         os.replace(temporary, folder)
     except OSError:
         if not folder.is_dir():  # another process may have been faster, which is as good
