@@ -75,15 +75,20 @@ def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
     return BorrowedParts(embeddings, head, vocab_size, head_size=_rows(head, text.vocab_size))
 
 
+def input_device(weight: torch.Tensor) -> torch.device:
+    """Where to put the inputs of the target's module that owns `weight`. Offloaded weights are on "meta" until the
+    module runs, and its hooks then move inputs from anywhere."""
+    return torch.device("cpu") if weight.is_meta else weight.device
+
+
 def fingerprint(embeddings: nn.Module, head: nn.Module) -> dict[str, list[float]]:
     """Norm and projection of a few fixed rows of embeddings and head: the same in any dtype, other after a rotation,
-    a rescaling or another training. A head whose weights are packed (quantized) is left out."""
-    device = next(embeddings.parameters()).device
-    ids = torch.tensor(probe_ids(_rows(embeddings, 0)), device=device)
+    a rescaling or another training. A head whose weights are packed (quantized) or offloaded is left out."""
+    ids = torch.tensor(probe_ids(_rows(embeddings, 0)), device=input_device(next(embeddings.parameters())))
     with torch.no_grad():
         prints = {"embed_tokens": describe_rows(embeddings(ids))}
         weight = getattr(head, "weight", None)
-        if weight is not None and weight.is_floating_point() and weight.ndim == 2:
+        if weight is not None and weight.is_floating_point() and weight.ndim == 2 and not weight.is_meta:
             prints["lm_head"] = describe_rows(weight[ids.to(weight.device)])
     return prints
 
@@ -160,15 +165,16 @@ def describe_target(target: Any) -> dict[str, Any]:
     give plain rotary embeddings with their theta, as all published drafters use them."""
     head, model = find_head(target), unwrap(target)
     text = model.config.get_text_config(decoder=True)
+    layer = text.per_layer_config[-1]  # heads may differ from layer to layer (Gemma 4)
     rope = dict(getattr(text, "rope_parameters", None) or {})
     rope.pop("mrope_section", None)
     return {
         "vocab_size": text.vocab_size,
         "hidden_size": text.hidden_size,
         "intermediate_size": text.intermediate_size,
-        "num_attention_heads": text.num_attention_heads,
-        "num_key_value_heads": text.num_key_value_heads,
-        "head_dim": getattr(text, "head_dim", None) or 0,
+        "num_attention_heads": layer.num_attention_heads,
+        "num_key_value_heads": layer.num_key_value_heads,
+        "head_dim": getattr(layer, "head_dim", None) or 0,
         "rms_norm_eps": getattr(text, "rms_norm_eps", 1e-6),
         "max_position_embeddings": text.max_position_embeddings,
         "rope_parameters": rope if "rope_theta" in rope else None,

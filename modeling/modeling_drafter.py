@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from .binding import DrafterMismatchError, borrow, describe_target, find_head
+from .binding import DrafterMismatchError, borrow, describe_target, find_head, input_device
 from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
@@ -99,7 +99,7 @@ class Drafter(PreTrainedModel):
             drafter.set_draft_vocabulary(ids, find_head(target))
         parameter = next(p for p in find_head(target).parameters())
         dtype = parameter.dtype if parameter.is_floating_point() else target.dtype
-        return drafter.to(device=parameter.device, dtype=dtype).eval()
+        return drafter.to(device=input_device(parameter), dtype=dtype).eval()
 
     @torch.no_grad()
     def set_draft_vocabulary(self, token_ids: torch.Tensor, head: Any) -> None:
@@ -127,7 +127,7 @@ class Drafter(PreTrainedModel):
             raise ValueError("this drafter has no head of its own: pass what `bind(target)` returned")
         weight = getattr(borrowed.lm_head, "weight", hidden)
         dtype = weight.dtype if weight.is_floating_point() else hidden.dtype
-        logits = borrowed.lm_head(hidden.to(device=weight.device, dtype=dtype))
+        logits = borrowed.lm_head(hidden.to(device=input_device(weight), dtype=dtype))
         return logits[..., : borrowed.vocab_size].to(hidden.device)
 
     def to_target_ids(self, draft_ids: torch.Tensor) -> torch.Tensor:
@@ -137,7 +137,7 @@ class Drafter(PreTrainedModel):
     def embed(self, ids: torch.Tensor, borrowed: BorrowedParts) -> torch.Tensor:
         """The target's embeddings of `ids`, on the drafter's device and in its dtype."""
         weight = getattr(borrowed.embed_tokens, "weight", ids)
-        return borrowed.embed_tokens(ids.to(weight.device)).to(device=self.device, dtype=self.dtype)
+        return borrowed.embed_tokens(ids.to(input_device(weight))).to(device=self.device, dtype=self.dtype)
 
     def _apply(self, fn, recurse=True):
         # `.to(dtype)` rounds buffers too. Rotary tables in half precision blur positions after the first hundreds, and

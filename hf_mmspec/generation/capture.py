@@ -89,8 +89,8 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         decoder.register_forward_pre_hook(before, with_kwargs=True),
         decoder.register_forward_hook(after, with_kwargs=True),
     ]
-    layers = cast(nn.ModuleList, decoder.layers)
     for index in dict.fromkeys(feature_layers or ()):
+        layers = cast(nn.ModuleList, decoder.layers)
         handles.append(layers[index].register_forward_pre_hook(tap(index), with_kwargs=True))
     try:
         yield captured

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.modeling import DraftBudget, TargetPrompt
+from hf_mmspec.modeling.binding import input_device
 
 from .cache import TreeCache
 from .cost_cache import fingerprint, remembered
@@ -97,7 +98,7 @@ def measure_verify(
         head(decoder(input_ids=_ordinary_ids(target, tokens), cache=cache, use_cache=True)[0])
 
     forward(1)  # the first step pays for kernels and memory that later ones find ready
-    return _median_seconds({n: partial(forward, n) for n in sizes}, target.device, time_limit)
+    return _median_seconds({n: partial(forward, n) for n in sizes}, _device_of(target), time_limit)
 
 
 @torch.no_grad()
@@ -113,7 +114,7 @@ def _measure_draft(target: PreTrainedModel, drafter: Any) -> dict[int, float]:
     }
     rows = 3
     runs["extend"] = lambda: drafter.extend(state, features[:, :rows], _ordinary_ids(target, rows))
-    seconds = _median_seconds(runs, target.device, _TIME_LIMIT)
+    seconds = _median_seconds(runs, _device_of(target), _TIME_LIMIT)
     per_level = {w: max(seconds[_LEVELS, w] - seconds[1, w], 0.0) / (_LEVELS - 1) for w in _WIDTHS}
     return {0: seconds["extend"] + seconds[1, _WIDTHS[-1]], **per_level}
 
@@ -134,7 +135,11 @@ def _ordinary_ids(target: PreTrainedModel, count: int) -> torch.Tensor:
     placeholders = {getattr(target.config, f"{name}_token_id", None) for name in ("image", "video", "audio")}
     vocab_size = target.config.get_text_config(decoder=True).vocab_size
     text = [token for token in range(min(vocab_size, 512)) if token not in placeholders]
-    return torch.tensor([[text[7 * i % len(text)] for i in range(count)]], device=target.device)
+    return torch.tensor([[text[7 * i % len(text)] for i in range(count)]], device=_device_of(target))
+
+
+def _device_of(target: PreTrainedModel) -> torch.device:
+    return input_device(next(target.parameters()))
 
 
 def _median_seconds(runs: Mapping[Any, Callable[[], Any]], device: torch.device, limit: float) -> dict[Any, float]:

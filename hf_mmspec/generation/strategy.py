@@ -31,6 +31,7 @@ from .capture import capture
 from .loop import decode
 from .statistics import SpeculativeOutput
 from .target import Target
+from .tree_mask import LayerWindows
 from .visual_spans import visual_token_ids
 
 logger = logging.get_logger(__name__)
@@ -166,6 +167,7 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
             f"{name} runs with {attention!r} attention, which takes no tree masks: load it with "
             'attn_implementation="sdpa" (or "eager").'
         )
+    LayerWindows.of(model.config.get_text_config(decoder=True))
 
 
 def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> DynamicCache:

@@ -81,6 +81,7 @@ class Target:
         with self._captured.listening():
             outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
         prompt = self._prompt(input_ids)
+        self._device, self._dtype = prompt.inputs_embeds.device, prompt.inputs_embeds.dtype
         self._remember_positions()
         self._captured.clear()
         return outputs, prompt
@@ -127,7 +128,7 @@ class Target:
         )
 
     def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
-        device = self.model.device
+        device = self._device
         hidden_columns = None
         if self._padding is not None:
             hidden_columns = torch.nn.functional.pad(self._padding, (0, self._length - self._padding.shape[0]))
@@ -138,7 +139,7 @@ class Target:
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
                 kwargs[name] = torch.zeros((1, len(tree)), dtype=kwargs[name].dtype, device=device)
-        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self.model.dtype, device)
+        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, device)
         positions = (self._last_position + 1).to(device) + tree.depths.to(device)
         return self.model.prepare_inputs_for_generation(
             tree.tokens[None].to(device),

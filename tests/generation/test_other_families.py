@@ -3,6 +3,8 @@
 import pytest
 import torch
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
     CLIPVisionConfig,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -27,6 +29,8 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
+
+from hf_mmspec.modeling import ViSpecDrafter
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -115,6 +119,22 @@ def qwen3_vl():
     return Qwen3VLForConditionalGeneration(config)
 
 
+def text_model(model_type, **fields):
+    config = CONFIG_MAPPING[model_type](**{**TEXT, "num_hidden_layers": 4, **fields})
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+
+
+# Decoders that differ from Llama in what the adapter touches: other names of layers, sinks, windows on some layers,
+# heads of several sizes.
+TEXT_MODELS = {
+    "gpt2": {},
+    "gpt_oss": dict(sliding_window=6, num_local_experts=4, num_experts_per_tok=2),
+    "qwen3": dict(use_sliding_window=True, sliding_window=6, max_window_layers=2),
+    "cohere2": dict(sliding_window=6),
+    "gemma4_text": {},
+}
+
+
 MODELS = (paligemma, gemma3, llava_next, llava_onevision, smolvlm, internvl, qwen2_vl, qwen3_vl)
 WITH_TOKEN_TYPES = (paligemma, gemma3)
 
@@ -152,3 +172,13 @@ def test_same_as_generate(build):
             for shape in ("narrow", "chain"):
                 actual = run(model, inputs, max_new_tokens=30, assistant_model=drafter, **SHAPES[shape])
                 assert_same(expected, actual, (build.__name__, shape))
+
+
+@pytest.mark.parametrize("model_type", TEXT_MODELS)
+def test_text_decoders(model_type):
+    torch.manual_seed(0)
+    model, inputs = tiny.finish(text_model(model_type, **TEXT_MODELS[model_type])), tiny.llava_prompt(0, images=0)
+    expected = run(model, inputs, eos_token_id=1)
+    oracle = OracleDrafter(model, new_tokens(expected[0], inputs))
+    for drafter in (oracle, ViSpecDrafter.from_target(model, initializer_range=0.3)):
+        assert_same(expected, run(model, inputs, eos_token_id=1, assistant_model=drafter, **SHAPES["narrow"]), drafter)

@@ -65,6 +65,28 @@ def test_lora_target_adapter_on_off_and_merged():
     assert same(lora.merge_and_unload()) == adapted
 
 
+def test_offloaded_target(tmp_path):
+    """Weights that are on "meta" until their module runs, as `device_map="auto"` leaves what does not fit."""
+    accelerate = pytest.importorskip("accelerate")
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    expected = run(model, inputs, eos_token_id=1)
+    accelerate.disk_offload(model, tmp_path, execution_device="cpu")
+    assert model.device.type == "meta"
+    for budget in (SHAPES["narrow"], {}):
+        drafter = ViSpecDrafter.from_target(model, initializer_range=0.3)
+        assert_same(expected, run(model, inputs, eos_token_id=1, assistant_model=drafter, **budget), "offloaded")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_decoder_in_another_dtype_than_the_vision_tower(attention):
+    """Masks follow the decoder; the first parameter of the whole model may be of another kind."""
+    model, inputs = tiny.llava(attention).to(torch.bfloat16), tiny.llava_prompt(1)
+    model.model.vision_tower.float()
+    model.model.multi_modal_projector.float()
+    output, _ = run(model, inputs, eos_token_id=1, assistant_model=RandomDrafter(model), **SHAPES["narrow"])
+    assert len(new_tokens(output, inputs)) == 22
+
+
 @pytest.mark.slow
 def test_compiled_target_with_changing_draft_lengths():
     """vllm #53366: another number of drafts must not meet the graph of an earlier one."""
