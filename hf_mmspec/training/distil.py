@@ -4,20 +4,22 @@ Answers come in batches from stock `generate`; features are read off the same fo
 Knows no drafter.
 """
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 
 from hf_mmspec.generation.capture import capture
 from hf_mmspec.generation.visual_spans import find_visual_spans
 
-from .records import Record, load_records, save_records
+from .records import Record, load_records, read_answers, save_records
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,14 @@ def fill_image(messages: list[dict], image: Image.Image | None) -> list[dict]:
     return [{**message, "content": [fill(part) for part in message["content"]]} for message in messages]
 
 
-def distil(model, processor, prompts: Iterable[Prompt], folder: Path, how: Answering) -> Iterator[list[Record]]:
+def distil(
+    model,
+    processor,
+    prompts: Iterable[Prompt],
+    folder: Path,
+    how: Answering,
+    known: Mapping[str, list[int]] | None = None,
+) -> Iterator[list[Record]]:
     """Answer `prompts` and store a shard for each batch; shards that are there already are read, not made again.
 
     Args:
@@ -54,6 +63,7 @@ def distil(model, processor, prompts: Iterable[Prompt], folder: Path, how: Answe
         prompts: in a fixed order, since shards are numbered.
         folder: where shards go.
         how: greedy or drawn, longest answer, batch size.
+        known: answers of an earlier distillation by `answer_key`; batches with nothing else are not decoded again.
 
     Yields:
         The records of each batch.
@@ -68,7 +78,11 @@ def distil(model, processor, prompts: Iterable[Prompt], folder: Path, how: Answe
             return
         file = folder / f"{number:05d}.safetensors"
         if not file.exists():
-            records = answer_batch(model, processor, batch, how, seed=number)
+            answers = [(known or {}).get(answer_key({**p.source, "temperature": how.temperature})) for p in batch]
+            if all(answers):
+                records = replay_batch(model, processor, batch, cast(list[list[int]], answers), how.temperature)
+            else:
+                records = answer_batch(model, processor, batch, how, seed=number)
             insist_on_room(folder, sum(record_bytes(record) for record in records))
             save_records(file, records)
         yield list(load_records(file))
@@ -77,14 +91,7 @@ def distil(model, processor, prompts: Iterable[Prompt], folder: Path, how: Answe
 @torch.inference_mode()
 def answer_batch(model, processor, prompts: Sequence[Prompt], how: Answering, seed: int = 0) -> list[Record]:
     """Answer one batch, left-padded, and read the features off the decoder."""
-    processor.tokenizer.padding_side = "left"
-    inputs = processor.apply_chat_template(
-        [prompt.messages for prompt in prompts],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        processor_kwargs={"padding": True, "return_tensors": "pt"},
-    ).to(model.device, model.dtype)
+    inputs = _read_prompts(processor, prompts, "left").to(model.device, model.dtype)
     sampling = {"do_sample": True, "temperature": how.temperature} if how.temperature else {"do_sample": False}
     torch.manual_seed(seed)
     with capture(model.get_decoder(), None) as captured, captured.listening():
@@ -95,23 +102,73 @@ def answer_batch(model, processor, prompts: Sequence[Prompt], how: Answering, se
     ends = _eos_ids(model)
     records = []
     for row, prompt in enumerate(prompts):
-        stop = answer_end(ids[row], prompt_end, ends)
-        start = padding[row]
-        own = slice(start, stop - 1)
-        spans = find_visual_spans(ids[row, start:stop], model.config)
+        own = slice(padding[row], answer_end(ids[row], prompt_end, ends))
+        length = prompt_end - padding[row]
         source = {**prompt.source, "temperature": how.temperature}
-        images = [embeds[row, start + a : start + b] for a, b in spans]
-        records.append(
-            Record(
-                ids=ids[row, start:stop].cpu(),
-                features=features[row, own].to(device="cpu", dtype=torch.bfloat16),
-                prompt_length=prompt_end - start,
-                spans=spans,
-                image_embeds=torch.cat([*images, embeds[row, :0]]).to(device="cpu", dtype=torch.bfloat16),
-                source=source,
-            )
-        )
+        records.append(_record(model, ids[row, own], length, features[row, own], embeds[row, own], source))
     return records
+
+
+@torch.inference_mode()
+def replay_batch(
+    model, processor, prompts: Sequence[Prompt], answers: Sequence[list[int]], temperature: float = 0.0
+) -> list[Record]:
+    """The records of answers that are known: one forward instead of a decoding."""
+    inputs = _read_prompts(processor, prompts, "right")
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    rows = [
+        torch.cat([ids[:length], torch.tensor(answer)])
+        for ids, length, answer in zip(inputs["input_ids"], lengths, answers, strict=True)
+    ]
+    ids = pad_sequence(rows, batch_first=True)
+    more = ids.shape[1] - inputs["input_ids"].shape[1]
+    for name in [name for name in inputs if inputs[name].shape == inputs["input_ids"].shape]:
+        inputs[name] = torch.nn.functional.pad(inputs[name], (0, more))
+    inputs["attention_mask"] = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    inputs["input_ids"] = ids
+    with capture(model.get_decoder(), None) as captured, captured.listening():
+        model(**inputs.to(model.device, model.dtype), logits_to_keep=1)
+        features, embeds = captured.features, captured.inputs_embeds
+    return [
+        _record(model, row, length, feature, embed, {**prompt.source, "temperature": temperature})
+        for row, length, feature, embed, prompt in zip(rows, lengths, features, embeds, prompts, strict=True)
+    ]
+
+
+def _read_prompts(processor, prompts: Sequence[Prompt], padding_side: str):
+    processor.tokenizer.padding_side = padding_side
+    return processor.apply_chat_template(
+        [prompt.messages for prompt in prompts],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        processor_kwargs={"padding": True, "return_tensors": "pt"},
+    )
+
+
+def _record(model, ids, prompt_length: int, features, embeds, source: dict) -> Record:
+    """A record from a row of L ids, with the features and embeddings of at least its first L - 1 positions."""
+    spans = find_visual_spans(ids, model.config)
+    images = torch.cat([*(embeds[start:stop] for start, stop in spans), embeds[:0]])
+    return Record(
+        ids=ids.cpu(),
+        features=features[: len(ids) - 1].to(device="cpu", dtype=torch.bfloat16),
+        prompt_length=prompt_length,
+        spans=spans,
+        image_embeds=images.to(device="cpu", dtype=torch.bfloat16),
+        source=source,
+    )
+
+
+def answer_key(source: dict[str, Any]) -> str:
+    """Names an answer by its prompt and how it was made."""
+    return json.dumps(source, sort_keys=True)
+
+
+def known_answers(file: Path) -> dict[str, list[int]]:
+    """The answers that `write_answers` kept, by `answer_key`."""
+    rows = read_answers(file)
+    return {answer_key({key: value for key, value in row.items() if key != "ids"}): row["ids"] for row in rows}
 
 
 def answer_end(ids: torch.Tensor, prompt_end: int, eos_ids: set[int]) -> int:

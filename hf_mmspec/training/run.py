@@ -17,7 +17,7 @@ from hf_mmspec.modeling import ViSpecDrafter
 
 from .acceptance import acceptance_length, measure_ranks
 from .card import write_card
-from .distil import Answering, Prompt, distil, estimate_bytes
+from .distil import Answering, Prompt, distil, estimate_bytes, known_answers
 from .prompts import TASKS, image_prompts, text_prompts
 from .provenance import provenance
 from .records import Record, load_folder, write_answers
@@ -66,14 +66,15 @@ def validation_parts(n: int, batch_size: int) -> list[Part]:
     return [Part(f"val-{task}", image_prompts("val", task, n), n, Answering(0.0, 220, batch_size)) for task in TASKS]
 
 
-def answer_all(model, processor, parts: list[Part], work: Path) -> None:
-    """Distil what is missing, with the disk space it takes announced first."""
+def answer_all(model, processor, parts: list[Part], work: Path, answers: Path | None = None) -> None:
+    """Distil what is missing, with the disk space it takes announced first; `answers` are not decoded again."""
+    known = known_answers(answers) if answers is not None else {}
     count = sum(part.count for part in parts)
     size = estimate_bytes(model, count, TOKENS_PER_RECORD)
     print(f"{count} answers, about {size / 1e9:.2f} GB in {work}", flush=True)
     for part in parts:
         done = 0
-        for records in distil(model, processor, part.prompts, work / part.name, part.how):
+        for records in distil(model, processor, part.prompts, work / part.name, part.how, known):
             done += len(records)
             print(f"{part.name}: {done} of {part.count}", flush=True)
 
@@ -153,11 +154,14 @@ def main(
     vocabulary: Annotated[int, typer.Option(help="Size of the draft vocabulary.")] = 2048,
     batch_size: Annotated[int, typer.Option(help="Answers made at once.")] = 32,
     validate_every: Annotated[int, typer.Option(help="Training steps between validations.")] = 200,
+    answers: Annotated[
+        Path | None, typer.Option(help="An answers.jsonl of this target: it is read with one forward each.")
+    ] = None,
 ) -> None:
     """Distil, train, measure and save the drafter."""
     model, processor = load_default()
     train, held_out = training_parts(greedy, drawn, text, batch_size), validation_parts(val, batch_size)
-    answer_all(model, processor, [*held_out, *train], work)
+    answer_all(model, processor, [*held_out, *train], work, answers)
     records, val_records = load_parts(train, work), load_parts(held_out, work)
     write_answers(work / "answers.jsonl", records)
     bench = Bench(

@@ -10,8 +10,16 @@ import hf_mmspec  # noqa: F401  (teaches `generate` about drafters)
 from hf_mmspec.modeling import ViSpecDrafter
 from hf_mmspec.training import distil as distil_module
 from hf_mmspec.training.acceptance import acceptance_length, measure_ranks
-from hf_mmspec.training.distil import Answering, Prompt, answer_batch, answer_end, distil, estimate_bytes
-from hf_mmspec.training.records import load_folder
+from hf_mmspec.training.distil import (
+    Answering,
+    Prompt,
+    answer_batch,
+    answer_end,
+    distil,
+    estimate_bytes,
+    known_answers,
+)
+from hf_mmspec.training.records import load_folder, write_answers
 from hf_mmspec.training.trainer import Stage, TargetParts, Trainer, rate_at, unrolled_loss
 from hf_mmspec.training.warm_start import warm_start
 from tests.generation import tiny
@@ -32,7 +40,8 @@ class TinyProcessor:
         for prompt in prompts:
             padding = width - prompt["input_ids"].shape[1]
             for name in batch:
-                batch[name].append(torch.nn.functional.pad(prompt[name], (padding, 0)))
+                left = self.tokenizer.padding_side == "left"
+                batch[name].append(torch.nn.functional.pad(prompt[name], (padding, 0) if left else (0, padding)))
         pixels = [prompt["pixel_values"] for prompt in prompts if "pixel_values" in prompt]
         inputs = {name: torch.cat(rows) for name, rows in batch.items()}
         return Inputs({**inputs, **({"pixel_values": torch.cat(pixels)} if pixels else {})})
@@ -105,6 +114,22 @@ def test_distillation_resumes(target, tmp_path, monkeypatch):
     list(distil(target, TinyProcessor(), prompts(6), tmp_path, HOW))
     assert len(calls) == 3
     assert [r.ids.tolist() for r in load_folder(tmp_path)] == [r.ids.tolist() for r in made]
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_known_answers_need_no_decoding(target, tmp_path, monkeypatch, images):
+    """Replaying an answer gives the record that decoding gave."""
+    asked = prompts(6, images)
+    made = [r for batch in distil(target, TinyProcessor(), asked, tmp_path / "a", HOW) for r in batch]
+    write_answers(tmp_path / "answers.jsonl", made)
+    monkeypatch.setattr(target, "generate", None)
+    known = known_answers(tmp_path / "answers.jsonl")
+    again = [r for batch in distil(target, TinyProcessor(), asked, tmp_path / "b", HOW, known) for r in batch]
+    for before, after in zip(made, again, strict=True):
+        assert before.ids.tolist() == after.ids.tolist()
+        assert (before.prompt_length, before.spans, before.source) == (after.prompt_length, after.spans, after.source)
+        torch.testing.assert_close(before.features.float(), after.features.float(), atol=0.05, rtol=0.02)
+        torch.testing.assert_close(before.image_embeds.float(), after.image_embeds.float(), atol=0.05, rtol=0.02)
 
 
 def test_distillation_stops_before_a_full_disk(target, tmp_path, monkeypatch):
