@@ -92,7 +92,7 @@ class TreeCache(Cache):
         return tree_cache
 
     def copy_to(self, cache: DynamicCache) -> None:
-        """Give `cache` the rows of this one, as if `cache` had been there all along."""
+        """Hand the rows over to `cache`, layer by layer, as if `cache` had been there all along."""
         while len(cache.layers) < len(self.layers):
             cache.layers.append(DynamicLayer())
         for mine, theirs in zip(self.layers, cache.layers, strict=True):
@@ -104,6 +104,7 @@ class TreeCache(Cache):
             theirs.values = mine.values[:, :, first : mine.length].clone()
             if isinstance(theirs, DynamicSlidingWindowLayer):
                 theirs.cumulative_length = mine.length
+            del mine.keys, mine.values  # so that a long conversation is never in memory twice
 
     def keep(self, start: int, rows: torch.Tensor) -> None:
         """Of the rows written after position `start`, keep `rows` `(k,)` and drop the others, in every layer."""

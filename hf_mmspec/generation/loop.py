@@ -38,7 +38,8 @@ def decode(
     while not answer.finished:
         with speculation.timing("other"):
             before = dict(speculation.seconds)
-            tree = _propose(drafter, state, token, budget, temperature, answer, speculation)
+            levels = target.exact_levels(min(budget.depth, answer.tokens_left - 1))
+            tree = _propose(drafter, state, token, budget.limited_to(levels), temperature, answer, speculation)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
                 verified = target.verify(tree)
             path, tokens = walk(tree, verified, answer)
@@ -83,12 +84,11 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
 
 
 def _propose(drafter, state, token, budget, temperature, answer, speculation) -> DraftTree:
-    """The next tree; only the root where nothing is drafted or the length limit leaves no room for a draft."""
-    levels = min(budget.depth, answer.tokens_left - 1)
-    if state is None or levels <= 0:
+    """The next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
+    if state is None or budget.depth == 0:
         return DraftTree.root_only(torch.tensor([token], device=answer.ids.device))
     with speculation.timing("draft"):
-        return drafter.propose(state, budget.limited_to(levels), temperature)
+        return drafter.propose(state, budget, temperature)
 
 
 def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConfig) -> float | None:

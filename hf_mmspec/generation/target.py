@@ -15,6 +15,7 @@ from hf_mmspec.modeling import DraftTree, TargetPrompt
 from .answer import StepStates
 from .cache import TreeCache
 from .capture import Captured
+from .rope_border import exact_levels
 from .tree_mask import LayerWindows, tree_attention_mask
 from .visual_spans import find_visual_spans
 
@@ -62,7 +63,8 @@ class Target:
         self._kwargs = dict(model_kwargs)
         self._captured = captured
         self._given_cache: DynamicCache = model_kwargs["cache"]
-        self._windows = LayerWindows.of(model.config.get_text_config(decoder=True))
+        self._config = model.config.get_text_config(decoder=True)
+        self._windows = LayerWindows.of(self._config)
         self._past_length = self._given_cache.get_seq_length()
         self._room = room
 
@@ -73,7 +75,7 @@ class Target:
             The model's outputs (logits of the last position, states) and the `TargetPrompt` for the drafter.
         """
         # A cache from a config has its layers already, an empty DynamicCache() of the user does not.
-        num_layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
+        num_layers = self._config.num_hidden_layers
         given = input_ids if self._kwargs.get("inputs_embeds") is None else self._kwargs["inputs_embeds"]
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
         self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
@@ -107,9 +109,14 @@ class Target:
     def _remember_positions(self) -> None:
         """Positions go on from the prompt's last ones, in every row that the family has (M-RoPE has four)."""
         self._last_position = self._kwargs["position_ids"][..., -1:]
+        self._largest_position = int(self._last_position.max())
         self._length = self.cache.get_seq_length()
         mask = self._kwargs.get("attention_mask")
         self._padding = None if mask is None or bool(mask.all()) else mask[0] == 0
+
+    def exact_levels(self, levels: int) -> int:
+        """At most `levels`: how deep the next tree may be and still be computed as token by token."""
+        return exact_levels(self._config, self._largest_position + 1, levels)
 
     def verify(self, tree: DraftTree) -> Verified:
         """One forward over all nodes of `tree`, on top of the cache, each node seeing only its own path."""
@@ -155,6 +162,7 @@ class Target:
             self.cache.keep(self._length, torch.tensor(path))
         self._length += len(path)
         self._last_position = self._last_position + len(path)
+        self._largest_position += len(path)
         self.cache.truncate(self._length)
 
     def finish(self, cache_is_wanted: bool) -> DynamicCache:
