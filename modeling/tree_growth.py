@@ -103,7 +103,8 @@ def sample_chain(
     drawn = [torch.zeros(vocab_size, device=root.device)]  # row 0: the root was not drawn
 
     def draw(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        probs = (logits[0].float() / temperature).softmax(-1)
+        # A drafter that overflows (half precision) guesses badly; it must not end the request.
+        probs = (logits[0].float() / temperature).nan_to_num().softmax(-1)
         token = torch.multinomial(probs, 1)
         draft_ids = torch.arange(probs.shape[0], device=probs.device)
         drawn.append(drawn[0].scatter(0, to_target(draft_ids), probs))

@@ -15,8 +15,8 @@ from transformers.generation.streamers import BaseStreamer
 class StepStates:
     """The target's optional outputs at one position: a tuple over layers each, or None when not asked for."""
 
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
+    attentions: tuple[torch.Tensor | None, ...] | None = None
 
 
 class Answer:

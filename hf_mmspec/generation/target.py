@@ -27,25 +27,30 @@ _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 
 @dataclass
 class Verified:
-    """The target's judgement of a tree with n nodes: `logits (n, V)`, `features (1, n, F)`, optional states."""
+    """The target's judgement of a tree with n nodes: `logits (n, V)`, `features (1, n, F)`, optional states (None for
+    layers that were not asked for)."""
 
     logits: torch.Tensor
     features: torch.Tensor
     past_length: int
     ancestors: torch.Tensor
-    hidden_states: tuple[torch.Tensor, ...] | None
-    attentions: tuple[torch.Tensor, ...] | None
+    hidden_states: tuple[torch.Tensor | None, ...] | None
+    attentions: tuple[torch.Tensor | None, ...] | None
 
     def states(self, node: int) -> StepStates:
         """Hidden states and attentions at `node`, shaped as a step of `generate` would give them."""
         hidden = attentions = None
         if self.hidden_states is not None:
             # Copies: a view would keep the whole tree's states alive for as long as the answer.
-            hidden = tuple(layer[:, node : node + 1].clone() for layer in self.hidden_states)
+            hidden = tuple(
+                None if layer is None else layer[:, node : node + 1].clone() for layer in self.hidden_states
+            )
         if self.attentions is not None:
             path = self.past_length + self.ancestors[node].nonzero().flatten()
             columns = torch.cat([torch.arange(self.past_length, device=path.device), path])
-            attentions = tuple(layer[:, :, node : node + 1, columns] for layer in self.attentions)
+            attentions = tuple(
+                None if layer is None else layer[:, :, node : node + 1, columns] for layer in self.attentions
+            )
         return StepStates(hidden, attentions)
 
 

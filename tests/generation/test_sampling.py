@@ -8,7 +8,7 @@ from transformers import set_seed
 from hf_mmspec.generation.answer import Answer
 from hf_mmspec.generation.loop import walk
 from hf_mmspec.generation.target import Verified
-from hf_mmspec.modeling import DraftTree
+from hf_mmspec.modeling import DraftTree, ViSpecDrafter
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -61,6 +61,17 @@ def test_every_warper_sees_its_own_prefix(warper):
     ours = model.generate(**inputs, **sampling, **wanted)
     assert ours.sequences.tolist() == plain.sequences.tolist()
     torch.testing.assert_close(torch.cat(ours.scores), torch.cat(plain.scores), atol=1e-4, rtol=1e-4)
+
+
+def test_a_drafter_that_overflows_does_not_end_the_request():
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    drafter = ViSpecDrafter.from_target(model)
+    torch.nn.init.constant_(drafter.fc.weight, float("nan"))
+    plain = model.generate(**inputs, max_new_tokens=9, do_sample=False)
+    for shape in ("narrow", "chain"):
+        budget = dict(max_new_tokens=9, assistant_model=drafter, **SHAPES[shape])
+        assert model.generate(**inputs, do_sample=False, **budget).tolist() == plain.tolist()
+    assert model.generate(**inputs, do_sample=True, **budget).shape[1] <= plain.shape[1]
 
 
 class ToyTarget:

@@ -108,6 +108,16 @@ def test_text_streamer_gets_the_text_once(family, tokenizer):
     assert "".join(streamer) == tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
 
 
+def test_hidden_states_of_some_layers():
+    model, inputs = tiny.llama(), tiny.llava_prompt(1, images=0)
+    wanted = dict(output_hidden_states=[0, 1], eos_token_id=1)
+    plain, _ = run(model, inputs, **wanted)
+    ours, _ = run(model, inputs, **wanted, assistant_model=RandomDrafter(model), **SHAPES["narrow"])
+    for mine, theirs in zip(ours.hidden_states, plain.hidden_states, strict=True):
+        assert [layer is None for layer in mine] == [layer is None for layer in theirs]
+        torch.testing.assert_close(mine[0], theirs[0], atol=1e-4, rtol=1e-4)
+
+
 def test_hidden_states_and_attentions_end_at_the_same_token():
     """One entry per new token, each as a step of `generate` gives it."""
     for name in tiny.FAMILIES:
