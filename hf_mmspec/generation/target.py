@@ -87,6 +87,11 @@ class Target:
         self._kwargs["cache"] = self.cache
         with self._captured.listening():
             outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
+        if outputs.get("cache") is not self.cache:
+            raise ValueError(
+                f"{type(self.model).__name__} did not keep the prompt in the cache it was given (Phi-3 does so beyond "
+                "its original length): generate without `assistant_model`."
+            )
         prompt = self._prompt(input_ids)
         self._device, self._dtype = prompt.inputs_embeds.device, prompt.inputs_embeds.dtype
         self._remember_positions()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -43,3 +43,13 @@ def test_same_text_on_both_sides_of_the_border(rope, length):
         actual = run(model, inputs, assistant_model=double(model), **kwargs, **SHAPES["narrow"])
         assert_same(expected, actual, (rope, length))
         assert max(actual[0].speculation.drafted) > 1 or (rope == "dynamic" and length > BORDER)
+
+
+def test_a_target_that_changes_its_cache_is_refused():
+    """Phi-3 computes a prompt beyond its original length without the cache that it was given."""
+    longest, rope = ROPES["longrope"]
+    lengths = dict(max_position_embeddings=longest, original_max_position_embeddings=BORDER)
+    config = Phi3Config(**{**tiny._TEXT, **lengths, "rope_parameters": rope | {"partial_rotary_factor": 1.0}})
+    model = tiny.finish(Phi3ForCausalLM(config))
+    with pytest.raises(ValueError, match="did not keep the prompt"):
+        run(model, {"input_ids": torch.arange(3, 33)[None]}, assistant_model=RandomDrafter(model), **SHAPES["chain"])
