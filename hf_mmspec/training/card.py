@@ -50,7 +50,8 @@ Share of positions where the first choice is right, given that the path so far w
 
 {parameters:.1f} M parameters, {draft_vocabulary} draft tokens, one decoder layer of width {hidden}. Trained on
 {records} answers of the target itself, text first, then with images, unrolled on its own outputs (section 3.4 of the
-paper; the exact attention of drafting, as in EAGLE-3's training-time test).
+paper; the exact attention of drafting, as in EAGLE-3's training-time test). `answers.jsonl` holds
+these answers as token ids.
 
 ```json
 {provenance}

@@ -15,12 +15,17 @@ _PACKAGES = ("torch", "transformers", "safetensors", "hf-mmspec")
 def provenance() -> dict:
     """Command line, git revision (with "+changes" where the tree was dirty), versions, machine."""
     return {
-        "command": " ".join(["python", "-m", "hf_mmspec.training.run", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", "hf_mmspec.training.run", *map(_without_machine, sys.argv[1:])]),
         "git_revision": _git_revision(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _without_machine(argument: str) -> str:
+    """An absolute path says something about a machine and nothing about the training: its last part is enough."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def _git_revision() -> str:
