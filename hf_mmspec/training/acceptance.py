@@ -16,14 +16,17 @@ from .distil import Prompt
 from .records import Record
 from .trainer import TargetParts
 
+# A round is taken to end where none of this many first choices is right: about the width of trees in use.
+_ROUND_WIDTH = 3
+
 
 @dataclass(frozen=True)
 class Ranks:
     """Rank statistics at depth 1, 2, ...: all conditional on the path so far being in the tree.
 
     Args:
-        by_rank: `[depth - 1][rank - 1]`: share of positions where the target's token is the drafter's child of that
-            rank.
+        by_rank: `[depth - 1][rank - 1]`: of the rounds that came so deep, the share in which the target's token is the
+            drafter's child of that rank.
         chain: mean number of accepted drafts per round of a greedy chain of that many levels.
     """
 
@@ -45,26 +48,53 @@ def measure_ranks(
     top_k: int = 10,
     batch_size: int = 16,
 ) -> Ranks:
-    """Follow the target's own answers with unrolled drafting and note at which rank each of its tokens comes."""
-    hits = torch.zeros(depth, top_k)
-    seen = torch.zeros(depth, 1)
+    """Replay the target's own answers in rounds, as serving would, and note at which rank each token comes.
+
+    A round ends at a token that is none of the first `_ROUND_WIDTH` choices; the next one starts behind it. So what is
+    counted at depth 1 follows a surprise, and is harder than a token anywhere in a text.
+    """
+    hits, seen = torch.zeros(depth, top_k), torch.zeros(depth, 1)
     chain_accepted, chain_rounds = 0, 0
     for start in range(0, len(records), batch_size):
         batch = collate(records[start : start + batch_size], parts.embed, drafter.dtype)
-        alive, greedy = batch.loss_mask.clone(), batch.loss_mask.clone()
-        chain_rounds += int(greedy.sum())
-        for step, ranks in enumerate(_ranks_by_step(drafter, batch, depth)):
-            in_answer = batch.loss_mask_at(step)
-            if step:
-                alive, greedy = _moved_on(alive), _moved_on(greedy)
-            alive, greedy = alive & in_answer, greedy & in_answer
-            reached = ranks[alive]
-            seen[step] += len(reached)
-            hits[step] += torch.bincount(reached.clamp(max=top_k), minlength=top_k + 1)[:top_k]
-            alive, greedy = alive & (ranks < top_k), greedy & (ranks == 0)
-            chain_accepted += int(greedy.sum())
+        ranks = torch.stack(_ranks_by_step(drafter, batch, depth))
+        for answer, mask in zip(ranks.unbind(1), batch.loss_mask, strict=True):
+            rows = answer[:, mask]
+            for round_ in replay(rows, _ROUND_WIDTH):
+                for level, rank in enumerate(round_):
+                    seen[level] += 1
+                    if rank < top_k:
+                        hits[level, rank] += 1
+            rounds = replay(rows, 1)
+            chain_rounds += len(rounds)
+            chain_accepted += sum(rank == 0 for round_ in rounds for rank in round_)
     shares = hits / seen.clamp(min=1)
     return Ranks([[round(x, 4) for x in row] for row in shares.tolist()], chain_accepted / max(chain_rounds, 1))
+
+
+def replay(ranks: torch.Tensor, width: int) -> list[list[int]]:
+    """Cut an answer into rounds of drafting.
+
+    Args:
+        ranks: `int64 (depth, n)`: [d, j] is the rank of token j when it is drafted at depth d + 1, token j - d being
+            the first of its round.
+        width: a token is accepted when it is among the first `width` choices.
+
+    Returns:
+        The ranks that each round looks at, depth by depth; the last one of a round is a miss unless the depth or the
+        answer ends there. The token after a round without a miss is the target's own and belongs to no round.
+    """
+    rounds, start, (depth, length) = [], 0, ranks.shape
+    table = ranks.tolist()
+    while start < length:
+        looked: list[int] = []
+        for level in range(min(depth, length - start)):
+            looked.append(table[level][start + level])
+            if looked[-1] >= width:
+                break
+        rounds.append(looked)
+        start += len(looked) + (looked[-1] < width)
+    return rounds
 
 
 def _ranks_by_step(drafter: AutoregressiveDrafter, batch: Batch, depth: int) -> list[torch.Tensor]:
@@ -84,11 +114,6 @@ def _ranks_by_step(drafter: AutoregressiveDrafter, batch: Batch, depth: int) -> 
         rank[rows] = (logits > logits.gather(-1, wanted[rows][:, None])).sum(-1)
         ranks.append(rank)
     return ranks
-
-
-def _moved_on(mask: torch.Tensor) -> torch.Tensor:
-    """What held at slot j - 1."""
-    return torch.nn.functional.pad(mask[:, :-1], (1, 0))
 
 
 @torch.inference_mode()

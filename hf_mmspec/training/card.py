@@ -43,7 +43,7 @@ held-out validation prompts that chose the checkpoint; {budget}.
 |---|---|
 {lengths}
 
-Share of positions where the first choice is right, given that the path so far was in the tree (depth 1, 2, ...):
+Share of rounds in which the first choice is right, of those that came so deep (depth 1, 2, ...):
 {by_depth}. A greedy chain of {depths} drafts has {chain:.2f} accepted on average.
 
 ## Made of
