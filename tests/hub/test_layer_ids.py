@@ -35,7 +35,8 @@ def load(write, tmp_path):
 def features(drafter, target):
     ids = torch.arange(3, 20)[None]
     with torch.no_grad(), capture(target.get_decoder(), drafter.feature_layers_of(target)) as captured:
-        states = target(input_ids=ids, output_hidden_states=True).hidden_states
+        with captured.listening():
+            states = target(input_ids=ids, output_hidden_states=True).hidden_states
         return captured.features, states
 
 
