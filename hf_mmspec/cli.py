@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -118,6 +118,10 @@ def bench(
     repetitions: Annotated[int | None, typer.Option(min=1, help="Default: 3, quick 1.")] = None,
     max_new_tokens: NewTokens = 160,
     temperature: Temperature = 0.0,
+    split: Annotated[Literal["test", "val"], typer.Option(help="val is for choosing settings.")] = "test",
+    budget: Annotated[
+        list[str] | None, typer.Option(help='A draft budget to measure too, as "depth=8,top_k=2". Repeat for several.')
+    ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in two more processes.")] = True,
 ) -> None:
     """Stock decoding, our loop, prompt lookup and the drafter take turns; every answer is checked."""
@@ -127,6 +131,7 @@ def bench(
         from hf_mmspec.console.show import show_bench
         from hf_mmspec.demo.samples import TASKS
         from hf_mmspec.evaluation.bench import Settings
+        from hf_mmspec.evaluation.contenders import parse_budget
 
         settings = Settings(
             tasks=_known_tasks(task, TASKS),
@@ -134,7 +139,10 @@ def bench(
             repetitions=repetitions or (1 if quick else 3),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
+            split=split,
         )
+        for each in budget or ():
+            parse_budget(each)
         target, processor, loaded = _load(console, model, drafter, dtype, threads)
         report = show_bench(
             target,
@@ -142,6 +150,7 @@ def bench(
             loaded,
             console,
             settings,
+            budgets=budget or (),
             sources={"model": model, "drafter": drafter, "dtype": dtype},
             measure_memory=memory,
             json_file=json_file,

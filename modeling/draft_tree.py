@@ -3,7 +3,8 @@
 Knows nothing about models, caches or acceptance; the grower and the verifier meet here.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -21,21 +22,29 @@ class DraftBudget:
         top_k: children per node and beams per level (EAGLE-2's K); ignored by chains.
         total_tokens: most nodes of the tree, the root included.
         mode: `"tree"`, or `"chain"` for a single branch.
+        level_threshold: a further level is drafted only while it is reached with at least this probability: the sum of
+            the drafter's path probabilities over the nodes that would be expanded. 0 always drafts all levels.
+        node_threshold: nodes whose path the drafter gives less probability are not proposed. 0 keeps all.
 
     Raises:
-        ValueError: a count is out of range or the mode is unknown.
+        ValueError: a count or a threshold is out of range or the mode is unknown.
     """
 
     depth: int
     top_k: int
     total_tokens: int
     mode: DraftMode = "tree"
+    level_threshold: float = 0.0
+    node_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("depth", 0), ("top_k", 1), ("total_tokens", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"draft budget: {name} must be an integer of at least {least}, got {value!r}")
+        for name in ("level_threshold", "node_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"draft budget: {name} must be a probability, got {getattr(self, name)!r}")
         if self.mode not in ("tree", "chain"):
             raise ValueError(f'draft budget: mode must be "tree" or "chain", got {self.mode!r}')
 
@@ -46,7 +55,17 @@ class DraftBudget:
 
     def limited_to(self, levels: int) -> "DraftBudget":
         """The same budget with at most `levels` levels (negative counts as 0)."""
-        return DraftBudget(min(self.depth, max(levels, 0)), self.top_k, self.total_tokens, self.mode)
+        return replace(self, depth=min(self.depth, max(levels, 0)))
+
+    def stops_at(self, scores: torch.Tensor) -> bool:
+        """Whether a level below nodes with these cumulative log-probabilities is too unlikely to be reached. With a
+        threshold this waits for the device."""
+        return self.level_threshold > 0 and not bool(scores.exp().sum() >= self.level_threshold)
+
+    @property
+    def least_score(self) -> float:
+        """`node_threshold` as a cumulative log-probability."""
+        return math.log(self.node_threshold) if self.node_threshold > 0 else -math.inf
 
 
 @dataclass
@@ -98,16 +117,21 @@ class DraftTree:
         depths: torch.Tensor,
         scores: torch.Tensor,
         total_tokens: int,
+        least_score: float = -math.inf,
     ) -> "DraftTree":
-        """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking").
+        """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking") that score at least
+        `least_score`.
 
         Candidates come in the order of generation: `tokens, parents, depths, scores (m,)`, where `parents` are
         candidate indices, -1 for children of the root, always smaller than the child's own index, and a child never
         scores more than its parent. Ranking is a *stable* descending sort in float32, so on a tie the parent (the
         smaller index) wins and the result stays ancestor-closed; a plain top-k may cut a parent and keep its child.
         """
-        ranked = scores.float().sort(descending=True, stable=True).indices
-        keep = ranked[: total_tokens - 1].sort().values
+        ranked = scores.float().sort(descending=True, stable=True)
+        keep = ranked.indices[: total_tokens - 1]
+        if least_score > -math.inf:
+            keep = keep[ranked.values[: total_tokens - 1] >= least_score]
+        keep = keep.sort().values
         node_of = torch.zeros(scores.shape[0] + 1, dtype=torch.long, device=scores.device)
         node_of[keep] = torch.arange(1, keep.shape[0] + 1, device=scores.device)
         # a parent of -1 reads the last slot, which stays 0: the root

@@ -138,7 +138,8 @@ class RowDrafter(VisualDrafter):
     def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
         state.cache.drop_scratch()
         next_tokens = next_tokens.to(self.device)
-        features = self.project(features.to(device=self.device, dtype=self.dtype))
+        # [0][None]: a slice of a longer batch keeps its stride even for a batch of one, and matmul then copies weights
+        features = self.project(features.to(device=self.device, dtype=self.dtype)[0][None])
         x = self.fuse(self.embed(next_tokens, state.borrowed), features, state.image_feature)
         rows = x.shape[1]
         positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]

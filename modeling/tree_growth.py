@@ -37,7 +37,8 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
         first: the drafter's output for it (one row), from which the first level is read.
         step: drafts one level.
         to_target: maps draft ids to ids of the target.
-        budget: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking.
+        budget: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking; its thresholds end
+            the growth where the drafter has become unsure.
     """
     k = min(budget.top_k, first.logits.shape[-1])
     log_probs, ids = top_log_probs(first.logits, k)
@@ -48,6 +49,8 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
     features, visible, beam = first.hidden.expand(k, -1), own, torch.arange(k, device=tokens.device)
 
     for level in range(budget.levels - 1):
+        if budget.stops_at(scores):
+            break
         rows = step(tokens, features, level, visible)
         log_probs, ids = top_log_probs(rows.logits, k)
         child_scores = (scores[:, None] + log_probs).flatten()
@@ -70,17 +73,21 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
         depths=torch.cat(pool_depths),
         scores=torch.cat(pool_scores),
         total_tokens=budget.total_tokens,
+        least_score=budget.least_score,
     )
 
 
 def grow_chain(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budget: DraftBudget) -> DraftTree:
-    """One branch of `budget.levels` most probable tokens. Arguments as in `grow_tree`."""
+    """One branch of at most `budget.levels` most probable tokens. Arguments as in `grow_tree`."""
 
     def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         log_probs, ids = top_log_probs(logits, 1)
         return ids[0], log_probs[0]
 
-    tokens, scores = _extend_chain(root, first, step, to_target, budget.levels, most_probable)
+    tokens, scores = _extend_chain(root, first, step, to_target, budget, most_probable)
+    if budget.node_threshold > 0:
+        sure = scores >= budget.least_score  # scores fall along the chain, so this cuts its end
+        tokens, scores = tokens[sure], scores[sure]
     return DraftTree.chain(tokens, scores)
 
 
@@ -96,7 +103,8 @@ def sample_chain(
     """One branch drawn from softmax(logits / temperature), with the distributions it was drawn from.
 
     They are spread over the target's `vocab_size` ids (zero where the draft vocabulary has no such token), so that
-    p/q speculative sampling can use them directly.
+    p/q speculative sampling can use them directly. Whether a further token is drawn may depend on those before it, but
+    no token is left out once it is drawn (`node_threshold` is not applied): that would change the distribution.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive to sample a chain, got {temperature}; None drafts greedily")
@@ -110,15 +118,17 @@ def sample_chain(
         drawn.append(drawn[0].scatter(0, to_target(draft_ids), probs))
         return token, probs[token].log()
 
-    tokens, scores = _extend_chain(root, first, step, to_target, budget.levels, draw)
+    tokens, scores = _extend_chain(root, first, step, to_target, budget, draw)
     return DraftTree.chain(tokens, scores, torch.stack(drawn))
 
 
-def _extend_chain(root, first, step, to_target, levels, choose) -> tuple[torch.Tensor, torch.Tensor]:
+def _extend_chain(root, first, step, to_target, budget, choose) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, scores = [root], [torch.zeros(1, device=root.device)]
     rows = first
-    for level in range(levels):
+    for level in range(budget.levels):
         if level > 0:
+            if budget.stops_at(scores[-1]):
+                break
             visible = torch.ones(1, level, dtype=torch.bool, device=root.device)
             rows = step(tokens[-1], rows.hidden, level - 1, visible)
         draft_id, log_prob = choose(rows.logits)

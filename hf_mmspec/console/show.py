@@ -3,6 +3,7 @@
 Prints to a rich console; decides nothing about decoding.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def show_bench(
     console: Console,
     settings: Settings,
     *,
+    budgets: Sequence[str],
     sources: dict[str, str | None],
     measure_memory: bool,
     json_file: Path | None,
@@ -111,11 +113,13 @@ def show_bench(
     """Measure all contenders, print the table and write the files that are asked for; returns the report.
 
     Args:
+        budgets: draft budgets to measure besides the usual one.
         sources: `model`, `drafter` and `dtype` as the user named them, for the processes that measure memory.
     """
     name = drafter.config.model_type
     with console.status("warming up") as status:
-        results = run_bench(target, processor, contenders_with(drafter, name), settings, progress=status.update)
+        contenders = contenders_with(drafter, name, budgets)
+        results = run_bench(target, processor, contenders, settings, progress=status.update)
         ratios = {}
         if measure_memory:
             status.update("peak memory, in processes of their own")

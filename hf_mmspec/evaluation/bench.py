@@ -6,7 +6,7 @@ Runs and collects; `metrics.py` makes numbers of it and `report.py` a document.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -27,10 +27,11 @@ class Settings:
     """What is run.
 
     Args:
-        tasks: tasks of the embedded default's test split.
+        tasks: tasks of the embedded default.
         samples: prompts per task.
         repetitions: how often each contender answers each prompt.
         max_new_tokens, temperature: as for `generate`; 0 is greedy decoding.
+        split: `"test"` for results, `"val"` for choosing settings.
     """
 
     tasks: tuple[str, ...] = ("scene", "chart", "dialog")
@@ -38,11 +39,12 @@ class Settings:
     repetitions: int = 3
     max_new_tokens: int = 160
     temperature: float = 0.0
+    split: Literal["val", "test"] = "test"
 
 
 @dataclass
 class Prompt:
-    """A sample of the test split and the tensors that `generate` takes for it."""
+    """A sample and the tensors that `generate` takes for it."""
 
     sample: dict[str, Any]
     inputs: dict[str, torch.Tensor]
@@ -78,7 +80,7 @@ def run_bench(
     Args:
         progress: told in a few words what is being run.
     """
-    prompts = {task: _prompts(target, processor, task, settings.samples) for task in settings.tasks}
+    prompts = {task: _prompts(target, processor, task, settings) for task in settings.tasks}
     for contender in contenders:  # kernels, memory and the automatic draft budget are paid for outside of the clock
         answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, settings.temperature)
     runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
@@ -99,8 +101,8 @@ def run_bench(
     )
 
 
-def _prompts(target: PreTrainedModel, processor: Any, task: str, count: int) -> list[Prompt]:
-    chosen = samples("test", task=task, n=count)
+def _prompts(target: PreTrainedModel, processor: Any, task: str, settings: Settings) -> list[Prompt]:
+    chosen = samples(settings.split, task=task, n=settings.samples)
     return [Prompt(sample, prepare(processor, sample["messages"], sample["image"], target)) for sample in chosen]
 
 

@@ -4,7 +4,7 @@ Runs one request at a time; compares nothing.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ STOCK = "stock"  # `generate` as it is: the baseline of every ratio
 LOOP = "loop"  # our loop without a drafter
 PROMPT_LOOKUP = "prompt_lookup"
 _LOOKUP_TOKENS = 10
+_BUDGET_FIELDS: dict[str, Callable[[str], Any]] = {"depth": int, "top_k": int, "total_tokens": int, "mode": str}
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,36 @@ class Contender:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def contenders_with(drafter: Drafter, name: str) -> list[Contender]:
-    """The baseline first, then the two others that need no drafter, then the drafter under its `name`."""
+def contenders_with(drafter: Drafter, name: str, budgets: Sequence[str] = ()) -> list[Contender]:
+    """The baseline first, then the two others that need no drafter, then the drafter under its `name`.
+
+    Args:
+        budgets: draft budgets that the drafter is measured with besides its usual one, see `parse_budget`.
+    """
     return [
         Contender(STOCK),
         Contender(LOOP, {"assistant_model": drafter, "draft_depth": 0}),
         Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS}),
         Contender(name, {"assistant_model": drafter}),
+        *(Contender(f"{name} {text}", {"assistant_model": drafter, **parse_budget(text)}) for text in budgets),
     ]
+
+
+def parse_budget(text: str) -> dict[str, Any]:
+    """Arguments of `generate` for `"depth=8,top_k=2"`; what is not named is chosen as usual.
+
+    Raises:
+        ValueError: a name is unknown or a number is none.
+    """
+    arguments = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            arguments[f"draft_{name}"] = _BUDGET_FIELDS[name](value)
+        except (KeyError, ValueError):
+            names = ", ".join(_BUDGET_FIELDS)
+            raise ValueError(f"budget {text!r}: write name=value, comma between, names {names}") from None
+    return arguments
 
 
 class Clock(BaseStreamer):

@@ -6,11 +6,15 @@ The model: a round with the tree (depth d, width k, n tokens) takes `v(n) + draf
 L = 1 + the sum, over its n - 1 drafted nodes, of the probability that the node is on the accepted path. A node of rank
 r at depth d is accepted with probability p[d][r] after its parent, so L is exact for best-first growth of a tree whose
 nodes are worth what nodes of their depth and rank are worth on average.
+
+Rounds differ, so depth and width are the most that a round may draft, and two thresholds end it where its drafter is
+unsure: at S tokens per second, a level that takes c seconds to draft has to promise S * c tokens, and so has a node
+that takes c seconds to verify.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -24,7 +28,7 @@ from .costs import ForwardCosts, cached_costs
 BUDGET_FIELDS = ("draft_depth", "draft_top_k", "draft_total_tokens", "draft_mode")
 
 # The search space. Deeper or wider trees than these have not paid on any machine that was measured.
-_DEPTHS = range(1, 11)
+_DEPTHS = range(1, 17)
 _TOP_KS = (1, 2, 3, 4, 6, 8, 10)
 _MOST_TOKENS = 64
 # Drafting has to promise this much over plain decoding: costs are measured with an error of about that size.
@@ -32,6 +36,9 @@ _LEAST_GAIN = 1.02
 # Without a measurement: a drafter's first choice is right 7 times in 10, its r-th ((1 - 0.7) * 0.6)^(r - 1) as often.
 _PRIOR_ACCEPTANCE = (0.7,)
 _RANK_DISCOUNT = 0.6
+# A path that the drafter gives the probability p is accepted with about p where the target samples, and with p^0.85
+# where it takes its most probable token (`python -m hf_mmspec.evaluation.calibration`).
+_GREEDY_EXPONENT = 0.85
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ def choose_budget(
     top_k: int | None = None,
     total_tokens: int | None = None,
     mode: str | None = None,
+    greedy: bool = True,
 ) -> DraftBudget:
     """The budget with most expected tokens per second; what is given stays as given and the rest is searched.
 
@@ -88,16 +96,18 @@ def choose_budget(
         costs: seconds of the target's and the drafter's forwards on this machine.
         acceptance: how often drafts are accepted.
         depth, top_k, total_tokens, mode: as in `DraftBudget`.
+        greedy: the target takes its most probable token, so drafts are accepted more often than the drafter believes.
 
     Returns:
-        A budget of depth 0 (plain decoding) where no tree promises to be faster; a `depth` or `total_tokens` that is
-        given is a wish to draft, and honoured.
+        A budget with thresholds; one of depth 0 (plain decoding) where no tree promises to be faster. A `depth` or
+        `total_tokens` that is given is a wish to draft, and honoured.
 
     Raises:
         ValueError: a given value is out of range.
     """
     DraftBudget(*(1 if value is None else value for value in (depth, top_k, total_tokens)), mode or "tree")
-    return _search(costs, acceptance, depth, top_k, total_tokens, mode)
+    budget, speed = _search(costs, acceptance, depth, top_k, total_tokens, mode)
+    return _with_thresholds(budget, speed, costs, greedy)
 
 
 def expected_length(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
@@ -134,6 +144,7 @@ def resolve_budget(
         top_k=top_k,
         total_tokens=total_tokens,
         mode=mode,
+        greedy=not generation_config.do_sample,
     )
 
 
@@ -161,7 +172,8 @@ def _search(
     top_k: int | None,
     total_tokens: int | None,
     mode: str | None,
-) -> DraftBudget:
+) -> tuple[DraftBudget, float]:
+    """The best budget without thresholds, and its expected tokens per second."""
     drafting_is_wanted = depth is not None or total_tokens is not None
     best = DraftBudget(0, 1, 1)
     best_speed = -math.inf if drafting_is_wanted else _LEAST_GAIN / costs.verify_seconds(1)
@@ -172,8 +184,27 @@ def _search(
                 speed = lengths[n - 1] / costs.round_seconds(n, d, k)
                 if speed > best_speed:
                     best_speed = speed
-                    best = DraftBudget(d, k, total_tokens or n, _shape(mode, k))
-    return best
+                    best = DraftBudget(d, k, total_tokens or max(n, d * k + 1), _shape(mode, k))
+    return best, best_speed
+
+
+def _with_thresholds(budget: DraftBudget, speed: float, costs: ForwardCosts, greedy: bool) -> DraftBudget:
+    """What a level and a node have to promise at `speed` tokens per second. Nodes cost the mean slope of v, since a
+    step of v at one size says nothing about rounds of other sizes."""
+    if budget.levels == 0:
+        return budget
+    tokens = budget.levels * budget.top_k + 1
+    node_seconds = (costs.verify_seconds(tokens) - costs.verify_seconds(1)) / (tokens - 1)
+    exponent = 1 / _GREEDY_EXPONENT if greedy else 1.0
+
+    def threshold(seconds: float) -> float:
+        return min(max(speed * seconds, 0.0), 1.0) ** exponent
+
+    return replace(
+        budget,
+        level_threshold=threshold(costs.level_seconds(budget.top_k)),
+        node_threshold=threshold(node_seconds),
+    )
 
 
 def _shape(mode: str | None, top_k: int) -> Any:

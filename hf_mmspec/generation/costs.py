@@ -60,7 +60,11 @@ class ForwardCosts:
 
     def draft_seconds(self, depth: int, top_k: int) -> float:
         """Seconds of drafting a tree of `depth` levels, `top_k` nodes expanded on each."""
-        return self.first_level + (depth - 1) * _interpolate(self.level, top_k) if depth else 0.0
+        return self.first_level + (depth - 1) * self.level_seconds(top_k) if depth else 0.0
+
+    def level_seconds(self, top_k: int) -> float:
+        """Seconds of one further level with `top_k` nodes expanded."""
+        return _interpolate(self.level, top_k)
 
     def round_seconds(self, tokens: int, depth: int, top_k: int) -> float:
         """Seconds of a whole round."""

@@ -123,6 +123,26 @@ def test_growth_is_interpolated_and_goes_on_beyond_the_grid():
     assert [measured.growth(n) for n in (1, 5, 9, 13, 25)] == pytest.approx([1, 1.5, 2, 3, 6])
 
 
+def test_thresholds_are_what_a_level_and_a_node_cost_in_tokens():
+    costs = ForwardCosts(((1, 1.0), (11, 1.5)), first_level=0.0, level=((1, 0.1), (10, 0.1)))
+    chain = choose_budget(costs, Acceptance(((1.0, 0.0),)), depth=10, top_k=1, greedy=False)
+    speed = 11 / (1.5 + 0.9)
+    assert chain.level_threshold == pytest.approx(0.1 * speed) and chain.node_threshold == pytest.approx(0.05 * speed)
+
+
+def test_a_greedy_target_accepts_more_than_the_drafter_believes_so_thresholds_are_lower():
+    greedy, sampled = (choose_budget(machine(STEEP), GOOD, greedy=greedy) for greedy in (True, False))
+    assert 0 < greedy.level_threshold < sampled.level_threshold < 1
+    assert 0 < greedy.node_threshold < sampled.node_threshold < 1
+
+
+def test_a_dear_level_raises_its_threshold_and_a_dear_node_its_own():
+    cheap, dear = (choose_budget(machine(FLAT, step), GOOD, depth=4, top_k=2) for step in (0.02, 0.2))
+    assert dear.level_threshold > 2 * cheap.level_threshold
+    flat, steep = (choose_budget(machine(growth), GOOD, depth=4, top_k=2) for growth in (FLAT, STEEP))
+    assert steep.node_threshold > flat.node_threshold
+
+
 # -- with real models ------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,123 @@
+"""A round ends where its drafter is unsure: trees and chains under a budget's two thresholds."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_mmspec.generation import strategy
+from hf_mmspec.modeling import FAMILIES, DraftBudget
+from hf_mmspec.modeling.tree_growth import Rows, grow_chain, grow_tree, sample_chain
+from tests.generation import tiny
+
+VOCAB = 7
+ROOT = torch.tensor([0])
+
+
+class Script:
+    """A drafter whose distribution depends on the level alone; counts the levels that it was asked for."""
+
+    def __init__(self, best_by_level):
+        self.rows = []
+        for best in best_by_level:
+            probs = torch.full((VOCAB,), (1 - best) / (VOCAB - 1))
+            probs[3] = best
+            self.rows.append(probs.log())
+        self.steps = 0
+
+    def first(self):
+        return Rows(torch.zeros(1, 2), self.rows[0][None])
+
+    def step(self, tokens, features, level, visible):
+        self.steps += 1
+        return Rows(torch.zeros(len(tokens), 2), self.rows[level + 1].expand(len(tokens), -1))
+
+
+def grow(script, budget, grower=grow_tree):
+    return grower(ROOT, script.first(), script.step, lambda ids: ids, budget)
+
+
+@pytest.mark.parametrize("grower", [grow_tree, grow_chain])
+def test_no_level_is_drafted_that_is_too_unlikely_to_be_reached(grower):
+    script = Script([0.9, 0.9, 0.3, 0.9, 0.9])
+    budget = DraftBudget(5, 1, 6, level_threshold=0.3)
+    tree = grow(script, budget, grower)
+    # 0.9, 0.81, 0.243: level 3 is drafted, since it is reached with 0.81, and level 4 is not
+    assert script.steps == 2 and int(tree.depths.max()) == 3
+    without = dataclasses.replace(budget, level_threshold=0.0)
+    assert int(grow(Script([0.9, 0.9, 0.3, 0.9, 0.9]), without, grower).depths.max()) == 5
+
+
+@pytest.mark.parametrize("grower", [grow_tree, grow_chain])
+def test_improbable_nodes_are_not_proposed(grower):
+    tree = grow(Script([0.9, 0.9, 0.3, 0.9]), DraftBudget(4, 3, 40, node_threshold=0.25), grower)
+    assert tree.tokens.tolist() == [0, 3, 3]
+
+
+def test_an_unsure_drafter_proposes_nothing():
+    tree = grow(Script([0.2]), DraftBudget(3, 2, 9, level_threshold=0.9, node_threshold=0.5))
+    assert len(tree) == 1
+
+
+def test_nan_ends_the_growth():
+    script = Script([0.9, 0.9])
+    script.rows[0] = torch.full((VOCAB,), math.nan)
+    tree = grow(script, DraftBudget(2, 2, 7, level_threshold=0.1, node_threshold=0.1))
+    assert len(tree) == 1 and script.steps == 0
+
+
+@given(st.lists(st.floats(0.15, 0.99), min_size=5, max_size=5), st.floats(0, 1), st.floats(0, 1), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_thresholds_only_take_away(best, level, node, top_k):
+    """What is proposed is the tree without thresholds, less its deep levels and its improbable nodes."""
+    everything = DraftBudget(5, top_k, 10_000)
+    budget = dataclasses.replace(everything, level_threshold=level, node_threshold=node)
+    whole, cut = grow(Script(best), everything), grow(Script(best), budget)
+    deepest = int(cut.depths.max())
+    wanted = [
+        score
+        for score, depth in zip(whole.scores.tolist(), whole.depths.tolist(), strict=True)
+        if depth <= deepest and score >= budget.least_score
+    ]
+    assert sorted(cut.scores.tolist()) == pytest.approx(sorted(wanted), abs=1e-5)
+
+
+def test_a_drawn_token_is_never_left_out():
+    """Leaving out a draft because of what was drawn would change the distribution; not drawing one does not."""
+    torch.manual_seed(0)
+    budget, counts = DraftBudget(2, 1, 3, "chain", level_threshold=0.5, node_threshold=0.5), torch.zeros(VOCAB)
+    for _ in range(400):
+        script = Script([0.4, 0.4])
+        drawn = (ROOT, script.first(), script.step, lambda ids: ids, budget)
+        tree = sample_chain(*drawn, temperature=1.0, vocab_size=VOCAB)
+        assert len(tree) == 2 and tree.proposal_probs.shape == (2, VOCAB)
+        counts[tree.tokens[1]] += 1
+    assert counts[3] / 400 == pytest.approx(0.4, abs=0.08) and (counts > 0).all()
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("name", ["level_threshold", "node_threshold"])
+def test_a_threshold_is_a_probability(name, bad):
+    with pytest.raises(ValueError, match=name):
+        DraftBudget(1, 1, 2, **{name: bad})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("mode", ["tree", "chain"])
+def test_same_tokens_as_generate_whatever_the_thresholds(family, sampled, mode, monkeypatch):
+    if sampled and mode == "chain":
+        pytest.skip("sampled chains have random numbers of their own; their distribution is tested above")
+    target, inputs = tiny.llava(), tiny.llava_prompt(1)
+    drafter = FAMILIES[family][1].from_target(target)
+    options = {"max_new_tokens": 16, "do_sample": sampled}
+    torch.manual_seed(1)
+    plain = target.generate(**inputs, **options)
+    for level, node in [(0.0, 0.02), (0.03, 0.0), (0.05, 0.03), (1.0, 1.0)]:
+        budget = DraftBudget(6, 3, 19, mode, level_threshold=level, node_threshold=node)
+        monkeypatch.setattr(strategy, "resolve_budget", lambda *_, chosen=budget: chosen)
+        torch.manual_seed(1)
+        assert torch.equal(target.generate(**inputs, **options, assistant_model=drafter), plain)
