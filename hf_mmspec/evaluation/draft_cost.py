@@ -151,15 +151,39 @@ def settings(sizes: list[int], vocab_size: int, reduced: int) -> Iterator[Settin
 
 
 def to_markdown(rows: list[dict]) -> str:
-    """A table, one line for each setting."""
-    head = ("drafter", "hidden_size", "draft_vocab_size", "image_tokens", "cache_rows", "levels")
-    numbers = ("prefill", "extend", "propose", "round")
-    lines = ["| " + " | ".join([*head, *(f"{name}, ms" for name in numbers)]) + " |"]
-    lines.append("|" + "---|" * (len(head) + len(numbers)))
-    for row in rows:
-        cells = [str(row[name] or ("all" if name == "draft_vocab_size" else 0)) for name in head]
-        lines.append("| " + " | ".join([*cells, *(f"{row[name]:.2f}" for name in numbers)]) + " |")
-    return "\n".join(lines) + "\n"
+    """Two tables of "prefill + round" in milliseconds: by drafter, size and vocabulary, and by size of the image."""
+    by_setting = {tuple(row[name] for name in Setting.__dataclass_fields__): row for row in rows}
+    kinds = dict.fromkeys(setting[:4] for setting in by_setting)
+    images = sorted({setting[4] for setting in by_setting})
+    few = [count for count in images if all((*kind, count) in by_setting for kind in kinds)]
+    growth = [count for count in images if count > 0]
+    many = [kind for kind in kinds if all((*kind, count) in by_setting for count in growth)]
+
+    def cells(kind: tuple, counts: list[int]) -> list[str]:
+        found = [by_setting[(*kind, count)] for count in counts]
+        return [f"{row['prefill']:.1f} + {row['round']:.1f}" for row in found]
+
+    tables = [
+        _table(
+            [
+                "drafter",
+                "hidden size",
+                "draft vocabulary",
+                *(f"image of {count}" if count else "text" for count in few),
+            ],
+            [[kind[0], str(kind[1]), str(kind[3] or kind[2]), *cells(kind, few)] for kind in kinds],
+        ),
+        _table(
+            ["drafter", *map(str, growth)],
+            [[kind[0], *cells(kind, growth)] for kind in many],
+        ),
+    ]
+    return "\n".join(tables)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:

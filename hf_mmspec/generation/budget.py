@@ -27,12 +27,15 @@ from .costs import ForwardCosts, cached_costs
 
 BUDGET_FIELDS = ("draft_depth", "draft_top_k", "draft_total_tokens", "draft_mode")
 
-# The search space. Deeper or wider trees than these have not paid on any machine that was measured.
+# The search space: deeper or wider trees have not paid on any machine that was measured.
 _DEPTHS = range(1, 17)
 _TOP_KS = (1, 2, 3, 4, 6, 8, 10)
 _MOST_TOKENS = 64
 # Drafting has to promise this much over plain decoding: costs are measured with an error of about that size.
 _LEAST_GAIN = 1.02
+# Easy rounds, in which the drafter stays sure, may have so many times the levels and nodes that would be best for all
+# rounds alike.
+_EASY_ROUNDS = 2
 # Without a measurement: a drafter's first choice is right 7 times in 10, its r-th ((1 - 0.7) * 0.6)^(r - 1) as often.
 _PRIOR_ACCEPTANCE = (0.7,)
 _RANK_DISCOUNT = 0.6
@@ -107,6 +110,10 @@ def choose_budget(
     """
     DraftBudget(*(1 if value is None else value for value in (depth, top_k, total_tokens)), mode or "tree")
     budget, speed = _search(costs, acceptance, depth, top_k, total_tokens, mode)
+    if budget.depth == 0:
+        return budget
+    most_levels = acceptance.max_levels or _DEPTHS[-1]
+    budget = _for_easy_rounds(budget, depth is None, total_tokens is None, most_levels)
     return _with_thresholds(budget, speed, costs, greedy)
 
 
@@ -184,27 +191,31 @@ def _search(
                 speed = lengths[n - 1] / costs.round_seconds(n, d, k)
                 if speed > best_speed:
                     best_speed = speed
-                    best = DraftBudget(d, k, total_tokens or max(n, d * k + 1), _shape(mode, k))
+                    best = DraftBudget(d, k, total_tokens or n, _shape(mode, k))
     return best, best_speed
+
+
+def _for_easy_rounds(budget: DraftBudget, depth_is_free: bool, size_is_free: bool, max_levels: int) -> DraftBudget:
+    """Room for rounds that are easier than the average one."""
+    depth = min(_EASY_ROUNDS * budget.depth, max_levels) if depth_is_free else budget.depth
+    size = min(_EASY_ROUNDS * budget.total_tokens, _MOST_TOKENS) if size_is_free else budget.total_tokens
+    return replace(budget, depth=depth, total_tokens=depth + 1 if size_is_free and budget.mode == "chain" else size)
 
 
 def _with_thresholds(budget: DraftBudget, speed: float, costs: ForwardCosts, greedy: bool) -> DraftBudget:
     """What a level and a node have to promise at `speed` tokens per second. Nodes cost the mean slope of v, since a
-    step of v at one size says nothing about rounds of other sizes."""
-    if budget.levels == 0:
-        return budget
-    tokens = budget.levels * budget.top_k + 1
-    node_seconds = (costs.verify_seconds(tokens) - costs.verify_seconds(1)) / (tokens - 1)
-    exponent = 1 / _GREEDY_EXPONENT if greedy else 1.0
+    step of v at one size says nothing about rounds of other sizes. The threshold of levels is not lowered for greedy
+    targets: around it the speed hardly changes, and fewer levels leave more of the round to the target."""
+    tokens = budget.total_tokens
+    node_seconds = (costs.verify_seconds(tokens) - costs.verify_seconds(1)) / max(tokens - 1, 1)
+    level, node = speed * costs.level_seconds(budget.top_k), speed * node_seconds
+    if greedy:
+        node **= 1 / _GREEDY_EXPONENT
+    return replace(budget, level_threshold=_probability(level), node_threshold=_probability(node))
 
-    def threshold(seconds: float) -> float:
-        return min(max(speed * seconds, 0.0), 1.0) ** exponent
 
-    return replace(
-        budget,
-        level_threshold=threshold(costs.level_seconds(budget.top_k)),
-        node_threshold=threshold(node_seconds),
-    )
+def _probability(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
 
 
 def _shape(mode: str | None, top_k: int) -> Any:

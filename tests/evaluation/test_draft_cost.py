@@ -20,12 +20,14 @@ def test_every_setting_is_measured_and_printed():
     assert len(found) == len(set(found)) == 5 * 4 + 5
     assert {setting.drafter for setting in found} == set(draft_cost.DRAFTERS)
     rows = []
-    for setting in found[::3]:
+    for setting in found:
         cost = draft_cost.measure(setting, DraftBudget(5, 4, 20), CPU, torch.float32, repetitions=1)
         assert cost.levels == (4 if setting.drafter == "flash" else 5)
         assert min(cost.prefill, cost.extend, cost.propose, cost.round) > 0
         rows.append({**draft_cost.asdict(setting), **draft_cost.asdict(cost)})
-    assert draft_cost.to_markdown(rows).count("\n") == 2 + len(rows)
+    by_size, growth = draft_cost.to_markdown(rows).split("\n\n")
+    assert len(by_size.splitlines()) == 2 + 5 * 2 and len(growth.splitlines()) == 2 + 5
+    assert "| text | image of 576 |" in by_size and "| drafter | 64 | 576 |" in growth
 
 
 @pytest.mark.parametrize(
