@@ -6,6 +6,7 @@ Runs and collects; `metrics.py` makes numbers of it and `report.py` a document.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from .identity import Difference, find_difference
 from .loading import prepare
 
 _WARM_UP_TOKENS = 16
-_VERIFY_SECONDS = 6.0
+_VERIFY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Results:
         differences: `differences[contender][task]` has an entry per prompt, None where the answers are equal. Empty
             where answers are sampled.
         accuracy: `accuracy[contender][task]`, the mean grade of the first repetition.
-        growth: `growth[contender]`, the target's forward at the contender's mean tree size relative to one token.
+        growth: `growth[contender]`, the target's forward at the contender's mean tree size relative to one token: the
+            median of measurements made after each task of each repetition.
     """
 
     runs: dict[str, dict[str, list[list[Run]]]]
@@ -84,10 +86,14 @@ def run_bench(
     for contender in contenders:  # kernels, memory and the automatic draft budget are paid for outside of the clock
         answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, settings.temperature)
     runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
+    growth: dict[str, list[float]] = {}
     for repetition, task in itertools.product(range(settings.repetitions), prompts):
         progress(f"{task}: repetition {repetition + 1} of {settings.repetitions}")
-        for name, row in _take_turns(target, prompts[task], contenders, settings).items():
+        rows = _take_turns(target, prompts[task], contenders, settings)
+        for name, row in rows.items():
             runs[name][task].append(row)
+        for name, measured in _verify_growth(target, rows).items():
+            growth.setdefault(name, []).append(measured)
     progress("checking every answer")
     greedy = settings.temperature == 0
     return Results(
@@ -97,7 +103,7 @@ def run_bench(
             for name, by_task in runs.items()
         },
         accuracy={name: _accuracy(processor, prompts, by_task) for name, by_task in runs.items()},
-        growth=_verify_growth(target, runs),
+        growth={name: median(measured) for name, measured in growth.items()},
     )
 
 
@@ -150,17 +156,17 @@ def _accuracy(processor: Any, prompts: dict[str, list[Prompt]], runs: dict[str, 
     return accuracy
 
 
-def _verify_growth(target: PreTrainedModel, runs: dict[str, dict[str, list[list[Run]]]]) -> dict[str, float]:
+def _verify_growth(target: PreTrainedModel, rows: dict[str, list[Run]]) -> dict[str, float]:
     """v at the mean tree size of each contender that drafts with our loop."""
-    sizes = {name: size for name, by_task in runs.items() if (size := _mean_tree_size(by_task)) is not None}
+    sizes = {name: size for name, row in rows.items() if (size := _mean_tree_size(row)) is not None}
     if not sizes:
         return {}
     seconds = measure_verify(target, (1, *sorted(set(sizes.values()) - {1})), time_limit=_VERIFY_SECONDS)
     return {name: seconds[size] / seconds[1] for name, size in sizes.items()}
 
 
-def _mean_tree_size(by_task: dict[str, list[list[Run]]]) -> int | None:
+def _mean_tree_size(runs: list[Run]) -> int | None:
     """Tokens per verification, root included, rounded."""
-    each = [run.speculation for rows in by_task.values() for row in rows for run in row if run.speculation]
+    each = [run.speculation for run in runs if run.speculation]
     rounds = sum(speculation.rounds for speculation in each)
     return round(sum(sum(speculation.drafted) for speculation in each) / rounds) + 1 if rounds else None

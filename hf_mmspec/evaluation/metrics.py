@@ -28,7 +28,7 @@ DEFINITIONS = {
     "and prefill included; image preprocessing and tokenisation are outside on both sides.",
     "interval": "95 % bootstrap over prompts and repetitions (1,000 draws, fixed seed).",
     "verify_growth": "v: the target's forward over as many tokens as the mean tree has (root included) relative to "
-    "one token, over a cache of 300 tokens, medians, measured in the same process.",
+    "one token, over a cache of 300 tokens, in the same process; the median of measurements between the tasks.",
     "loop_efficiency": "decode_speedup * verify_growth / acceptance_length: 1.0 means that drafting and host work "
     "cost nothing.",
     "break_even_acceptance_length": "L at which a round would take as long as decoding its tokens one by one: seconds "

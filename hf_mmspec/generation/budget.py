@@ -8,8 +8,8 @@ r at depth d is accepted with probability p[d][r] after its parent, so L is exac
 nodes are worth what nodes of their depth and rank are worth on average.
 
 Rounds differ, so depth and width are the most that a round may draft, and two thresholds end it where its drafter is
-unsure: at S tokens per second, a level that takes c seconds to draft has to promise S * c tokens, and so has a node
-that takes c seconds to verify.
+unsure: at S tokens per second, a node that takes c seconds to verify has to promise S * c tokens, and a level what it
+takes to draft it and to verify a node of it.
 """
 
 import math
@@ -208,7 +208,7 @@ def _with_thresholds(budget: DraftBudget, speed: float, costs: ForwardCosts, gre
     targets: around it the speed hardly changes, and fewer levels leave more of the round to the target."""
     tokens = budget.total_tokens
     node_seconds = (costs.verify_seconds(tokens) - costs.verify_seconds(1)) / max(tokens - 1, 1)
-    level, node = speed * costs.level_seconds(budget.top_k), speed * node_seconds
+    level, node = speed * (costs.level_seconds(budget.top_k) + node_seconds), speed * node_seconds
     if greedy:
         node **= 1 / _GREEDY_EXPONENT
     return replace(budget, level_threshold=_probability(level), node_threshold=_probability(node))

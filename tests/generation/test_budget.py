@@ -131,7 +131,7 @@ def test_thresholds_are_what_a_level_and_a_node_cost_in_tokens():
     costs = ForwardCosts(((1, 1.0), (11, 1.5)), first_level=0.0, level=((1, 0.1), (10, 0.1)))
     chain = choose_budget(costs, Acceptance(((1.0, 0.0),)), depth=10, top_k=1, greedy=False)
     speed = 11 / (1.5 + 0.9)
-    assert chain.level_threshold == pytest.approx(0.1 * speed) and chain.node_threshold == pytest.approx(0.05 * speed)
+    assert chain.level_threshold == pytest.approx(0.15 * speed) and chain.node_threshold == pytest.approx(0.05 * speed)
 
 
 def test_a_greedy_target_accepts_more_than_the_drafter_believes_so_nodes_are_kept_longer():
