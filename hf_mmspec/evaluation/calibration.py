@@ -98,6 +98,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     arguments = parser.parse_args()
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
     target, processor = load_default()
     drafter = load_drafter(default_drafter(), target)

@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    for path in filter(None, (arguments.json, arguments.markdown)):
+        path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
     device, dtype = torch.device(arguments.device), fast_dtype()
     budget = DraftBudget(arguments.levels, arguments.top_k, arguments.total_tokens)
