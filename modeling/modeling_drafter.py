@@ -3,6 +3,7 @@
 Knows neither layers nor images; `autoregressive.py` adds the layers, each family its own inputs.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,11 @@ class Drafter(PreTrainedModel):
     def draft_logits(self, hidden: torch.Tensor, borrowed: BorrowedParts | None = None) -> torch.Tensor:
         """`(..., hidden_size)` to logits over the draft vocabulary: the own head's, or the target's real tokens."""
         if self.lm_head is not None:
-            return self.lm_head(hidden)
+            logits = self.lm_head(hidden)
+            if borrowed is not None and borrowed.vocab_size < self.config.vocab_size:
+                ids = self.to_target_ids(torch.arange(logits.shape[-1], device=logits.device))
+                logits = logits.masked_fill(ids >= borrowed.vocab_size, -math.inf)
+            return logits
         if borrowed is None:
             raise ValueError("this drafter has no head of its own: pass what `bind(target)` returned")
         weight = getattr(borrowed.lm_head, "weight", hidden)

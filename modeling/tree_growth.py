@@ -3,8 +3,9 @@
 Knows no model: `step` hides the layers, the cache and the fusion of inputs.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -103,8 +104,8 @@ def sample_chain(
     """One branch drawn from softmax(logits / temperature), with the distributions it was drawn from.
 
     They are spread over the target's `vocab_size` ids (zero where the draft vocabulary has no such token), so that
-    p/q speculative sampling can use them directly. Whether a further token is drawn may depend on those before it, but
-    no token is left out once it is drawn (`node_threshold` is not applied): that would change the distribution.
+    p/q speculative sampling can use them directly. Thresholds do not apply: leaving out a token because of what was
+    drawn would change the distribution, and a drawn token is accepted with min(1, p/q), of which q alone says nothing.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive to sample a chain, got {temperature}; None drafts greedily")
@@ -115,10 +116,11 @@ def sample_chain(
         probs = (logits[0].float() / temperature).nan_to_num().softmax(-1)
         token = torch.multinomial(probs, 1)
         draft_ids = torch.arange(probs.shape[0], device=probs.device)
-        drawn.append(drawn[0].scatter(0, to_target(draft_ids), probs))
+        ids = to_target(draft_ids)
+        drawn.append(drawn[0].scatter(0, ids[ids < vocab_size], probs[ids < vocab_size]))
         return token, probs[token].log()
 
-    tokens, scores = _extend_chain(root, first, step, to_target, budget, draw)
+    tokens, scores = _extend_chain(root, first, step, to_target, replace(budget, level_threshold=0.0), draw)
     return DraftTree.chain(tokens, scores, torch.stack(drawn))
 
 
@@ -138,5 +140,6 @@ def _extend_chain(root, first, step, to_target, budget, choose) -> tuple[torch.T
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k best log-probabilities of each row in float32, and their draft ids."""
-    return logits.float().log_softmax(-1).topk(k)
+    """The k best log-probabilities of each row in float32, and their draft ids. Those of a row that overflowed are -inf:
+    NaN would be sorted above everything, its own parents included."""
+    return logits.float().log_softmax(-1).nan_to_num(nan=-math.inf, neginf=-math.inf).topk(k)

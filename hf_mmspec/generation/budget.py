@@ -110,8 +110,8 @@ def choose_budget(
     """
     DraftBudget(*(1 if value is None else value for value in (depth, top_k, total_tokens)), mode or "tree")
     budget, speed = _search(costs, acceptance, depth, top_k, total_tokens, mode)
-    if budget.depth == 0:
-        return budget
+    if budget.depth == 0 or (budget.mode == "chain" and not greedy):
+        return budget  # a sampled chain has no thresholds, see `sample_chain`
     most_levels = acceptance.max_levels or _DEPTHS[-1]
     budget = _for_easy_rounds(budget, depth is None, total_tokens is None, most_levels)
     return _with_thresholds(budget, speed, costs, greedy)

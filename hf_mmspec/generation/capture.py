@@ -83,7 +83,8 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         if feature_layers is None:
             captured.feature_chunks.append(kwargs_and_output[-1][0])
         else:
-            captured.feature_chunks.append(torch.cat([captured.tap_rows[index] for index in feature_layers], dim=-1))
+            rows = [captured.tap_rows[index] for index in feature_layers]  # on several devices where the target is
+            captured.feature_chunks.append(torch.cat([each.to(rows[-1].device) for each in rows], dim=-1))
 
     handles = [
         decoder.register_forward_pre_hook(before, with_kwargs=True),

@@ -64,7 +64,7 @@ def speculative_decoding(
         `SpeculativeOutput` where `return_dict_in_generate=True`, else the token ids `(1, length)`.
 
     Raises:
-        ValueError: the request or the drafter does not fit, before any forward.
+        ValueError: the request or the drafter does not fit, before any forward of the decoder or the drafter.
     """
     model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
     _check_model(model, generation_config)
@@ -126,6 +126,8 @@ def install_hook() -> None:
             _check_model(self, generation_config)
             _check_budget(generation_config)
             drafter.bind(self)
+            # The stock check compares padded vocabulary sizes; `bind` has compared the real ones.
+            generation_mode_kwargs = {k: v for k, v in generation_mode_kwargs.items() if k != "assistant_model"}
         return stock_validation(self, generation_mode, generation_config, generation_mode_kwargs)
 
     _assisted_decoding.__dict__["__mmspec_stock__"] = stock_decoding

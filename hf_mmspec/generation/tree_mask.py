@@ -28,6 +28,11 @@ class LayerWindows:
             ValueError: a layer that cannot be rolled back to a tree path (linear attention, shared rows...), or whose
                 mask is neither full nor a window (chunked attention).
         """
+        if getattr(config, "cross_attention_layers", None):
+            raise ValueError(
+                "speculative decoding does not know targets that attend to images in layers of their own (Mllama): "
+                "generate without `assistant_model`."
+            )
         kinds, options = get_layer_types_and_kwargs(config)
         if unknown := sorted(set(kinds) - {"full_attention", "sliding_attention"}):
             raise ValueError(

@@ -129,7 +129,7 @@ def test_growth_is_interpolated_and_goes_on_beyond_the_grid():
 
 def test_thresholds_are_what_a_level_and_a_node_cost_in_tokens():
     costs = ForwardCosts(((1, 1.0), (11, 1.5)), first_level=0.0, level=((1, 0.1), (10, 0.1)))
-    chain = choose_budget(costs, Acceptance(((1.0, 0.0),)), depth=10, top_k=1, greedy=False)
+    chain = choose_budget(costs, Acceptance(((1.0, 0.0),)), depth=10, top_k=1, mode="tree", greedy=False)
     speed = 11 / (1.5 + 0.9)
     assert chain.level_threshold == pytest.approx(0.15 * speed) and chain.node_threshold == pytest.approx(0.05 * speed)
 
@@ -138,6 +138,12 @@ def test_a_greedy_target_accepts_more_than_the_drafter_believes_so_nodes_are_kep
     greedy, sampled = (choose_budget(machine(STEEP), GOOD, greedy=greedy) for greedy in (True, False))
     assert 0 < greedy.level_threshold == sampled.level_threshold < 1
     assert 0 < greedy.node_threshold < sampled.node_threshold < 1
+
+
+def test_sampled_chains_have_no_thresholds_and_the_depth_of_the_average_round():
+    greedy, sampled = (choose_budget(machine(FLAT), GOOD, mode="chain", greedy=greedy) for greedy in (True, False))
+    assert (sampled.level_threshold, sampled.node_threshold) == (0, 0) and sampled.mode == "chain"
+    assert 0 < sampled.depth < greedy.depth
 
 
 def test_a_dear_level_raises_its_threshold_and_a_dear_node_its_own():

@@ -4,11 +4,13 @@ import functools
 
 import pytest
 import torch
-from transformers import GenerationMixin, Llama4TextConfig
+from transformers import GenerationMixin, Llama4TextConfig, MllamaTextConfig
 
 from hf_mmspec.generation import install_hook, speculative_decoding
 from hf_mmspec.generation.candidates import ChainCandidateGenerator
 from hf_mmspec.generation.tree_mask import LayerWindows
+from hf_mmspec.modeling import ViSpecConfig, ViSpecDrafter
+from hf_mmspec.modeling.binding import describe_target
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -154,6 +156,33 @@ def test_attention_in_chunks_is_refused():
     text = dict(num_hidden_layers=2, layer_types=["chunked_attention", "full_attention"], attention_chunk_size=8)
     with pytest.raises(ValueError, match="chunked_attention"):
         LayerWindows.of(Llama4TextConfig(**text))
+
+
+def test_layers_that_attend_to_images_are_refused():
+    with pytest.raises(ValueError, match="Mllama"):
+        LayerWindows.of(MllamaTextConfig(num_hidden_layers=2, cross_attention_layers=[1]))
+
+
+@pytest.mark.parametrize("own_head", [False, True], ids=["target's head", "own head"])
+@pytest.mark.parametrize("shape", ["narrow", "chain"])
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+def test_a_drafter_of_another_padding(own_head, shape, sampled):
+    """transformers #45307: only the padded sizes differ. Rows of padding are never drafted, whatever their logits."""
+    target, inputs = tiny.llava(), tiny.llava_prompt(1)
+    size = target.config.get_text_config().vocab_size
+    fields = {"vocab_size": size + 8, "real_vocab_size": size - 2}
+    if own_head:
+        fields["draft_vocab_size"] = size + 8
+    drafter = ViSpecDrafter(ViSpecConfig(**{**describe_target(target), **fields})).eval()
+    if own_head:
+        torch.nn.init.normal_(drafter.lm_head.weight)
+        drafter.lm_head.weight.data[size - 2 :] *= 100  # these would always be drafted
+    options = {"max_new_tokens": 12, "do_sample": sampled}
+    torch.manual_seed(0)
+    plain = target.generate(**inputs, **options)
+    torch.manual_seed(0)
+    ours = target.generate(**inputs, **options, assistant_model=drafter, **SHAPES[shape])
+    assert ours.shape[1] <= plain.shape[1] if sampled and shape == "chain" else torch.equal(ours, plain)
 
 
 def test_an_empty_prompt(forbidden):
