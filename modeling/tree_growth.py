@@ -140,6 +140,6 @@ def _extend_chain(root, first, step, to_target, budget, choose) -> tuple[torch.T
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k best log-probabilities of each row in float32, and their draft ids. Those of a row that overflowed are -inf:
+    """The k best log-probabilities of each row in float32, and their draft ids. A row that overflowed has -inf:
     NaN would be sorted above everything, its own parents included."""
     return logits.float().log_softmax(-1).nan_to_num(nan=-math.inf, neginf=-math.inf).topk(k)
