@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .row_plan import RowPlan, Spans, pad_rows
+from .row_plan import RowPlan, SlottedBatch, Spans, pad_rows
 from .visual_rows import VisualRows
 
 
@@ -57,24 +57,19 @@ class CompressedRows(VisualRows):
     reads_features = False
     slot_shift = 1
 
-    def plan(
-        self,
-        inputs_embeds: torch.Tensor,
-        features: torch.Tensor,
-        slots: list[torch.Tensor],
-        visual_spans: list[Spans],
-    ) -> RowPlan:
+    def plan(self, batch: SlottedBatch) -> RowPlan:
         layouts = [
             CompressedLayout.build(sample, spans, self.rows_per_image, self.slot_shift)
-            for sample, spans in zip(slots, visual_spans, strict=True)
+            for sample, spans in zip(batch.slots, batch.visual_spans, strict=True)
         ]
         plan = RowPlan.of_text([layout.slots for layout in layouts])
         queries = pad_rows([layout.queries for layout in layouts], value=-1)
         plan.visual = queries >= 0
-        if any(visual_spans):
+        if any(batch.visual_spans):
             images = pad_rows([layout.images for layout in layouts])
-            compressed = self.compress(features if self.reads_features else inputs_embeds, visual_spans)
-            self._add_images(plan, compressed, visual_spans, images, queries)
+            values = batch.features if self.reads_features else batch.inputs_embeds
+            compressed = self.compress(values, batch.visual_spans)
+            self._add_images(plan, compressed, batch.visual_spans, images, queries)
         return plan
 
     def compress(self, values: torch.Tensor, spans: list[Spans]) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .compressed_rows import CompressedRows
-from .row_plan import RowPlan, Spans, take_rows
+from .row_plan import RowPlan, SlottedBatch, take_rows
 
 
 class LatentPool(CompressedRows):
@@ -36,17 +36,13 @@ class LatentPool(CompressedRows):
         mask = None if key_mask is None else key_mask[:, None, :]
         return nn.functional.scaled_dot_product_attention(queries, features, features, attn_mask=mask, scale=1.0)
 
-    def plan(
-        self,
-        inputs_embeds: torch.Tensor,
-        features: torch.Tensor,
-        slots: list[torch.Tensor],
-        visual_spans: list[Spans],
-    ) -> RowPlan:
-        plan = super().plan(inputs_embeds, features, slots, visual_spans)
+    def plan(self, batch: SlottedBatch) -> RowPlan:
+        plan = super().plan(batch)
         if self.released_rows and plan.visual_inputs is not None:
-            first = [spans[0][0] if spans else 0 for spans in visual_spans]
+            first = [spans[0][0] if spans else 0 for spans in batch.visual_spans]
             before = plan.valid & (plan.slots < torch.tensor(first, device=plan.slots.device)[:, None])
-            plan.visual_inputs = torch.where(before[..., None], take_rows(features, plan.slots), plan.visual_inputs)
+            plan.visual_inputs = torch.where(
+                before[..., None], take_rows(batch.features, plan.slots), plan.visual_inputs
+            )
             plan.visual = plan.visual | before
         return plan

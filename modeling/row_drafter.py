@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
-from .row_plan import RowPlan, Spans, put_rows, take_rows
+from .row_plan import RowPlan, SlottedBatch, Spans, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
 from .visual_drafter import VisualDrafter
 
@@ -114,7 +114,7 @@ class RowDrafter(VisualDrafter):
         features = self.project(prompt.features.to(device=self.device, dtype=self.dtype))
         length = features.shape[1]
         slots = [torch.arange(length, device=self.device)]
-        plan = self.plan_rows(inputs_embeds, features, slots, [prompt.visual_spans])
+        plan = self.plan_rows(SlottedBatch(inputs_embeds, features, slots, [prompt.visual_spans]))
         next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
         x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), take_rows(features, plan.slots))
         positions = self._numbered(plan.slots) + prompt.start_position
@@ -183,7 +183,7 @@ class RowDrafter(VisualDrafter):
         real = mask.bool()
         slots = [(row[:-1] & row[1:]).nonzero()[:, 0] for row in real]
         projected = self.project(features)
-        plan = self.plan_rows(inputs_embeds, projected, slots, visual_spans or [[] for _ in slots])
+        plan = self.plan_rows(SlottedBatch(inputs_embeds, projected, slots, visual_spans or [[] for _ in slots]))
         positions = self._numbered((real.long().cumsum(1) - 1).gather(1, plan.slots))
         embeddings = take_rows(inputs_embeds.roll(-1, dims=1), plan.slots)
         return BatchRows(plan, positions, embeddings, take_rows(projected, plan.slots), length)

@@ -11,6 +11,23 @@ from torch.nn.utils.rnn import pad_sequence
 Spans = list[tuple[int, int]]
 
 
+@dataclass(frozen=True)
+class SlottedBatch:
+    """A batch before it becomes rows: what visual handling plans from.
+
+    Args:
+        inputs_embeds: `(B, L, H)` unshifted merged embeddings.
+        features: `(B, L, H)` target features, projected to the drafter's width.
+        slots: each sample's real slots, `int64`, increasing, padding left out.
+        visual_spans: each sample's half-open image spans, by unshifted position.
+    """
+
+    inputs_embeds: torch.Tensor
+    features: torch.Tensor
+    slots: list[torch.Tensor]
+    visual_spans: list[Spans]
+
+
 @dataclass
 class RowPlan:
     """Rows of a batch, decided by a family's visual handling.

@@ -11,7 +11,7 @@ from .configuration_visual import VisualConfig
 from .image_adaptor import ImageAdaptor
 from .latent_pool import LatentPool
 from .modeling_drafter import Drafter
-from .row_plan import RowPlan, Spans
+from .row_plan import RowPlan, SlottedBatch
 from .visual_rows import RawRows, VisualRows
 
 
@@ -35,15 +35,9 @@ class VisualDrafter(Drafter):
         if self.image_adaptor.has_global_feature:
             self.img_fc = nn.Linear(2 * config.hidden_size, config.hidden_size)
 
-    def plan_rows(
-        self,
-        inputs_embeds: torch.Tensor,
-        features: torch.Tensor,
-        slots: list[torch.Tensor],
-        visual_spans: list[Spans],
-    ) -> RowPlan:
+    def plan_rows(self, batch: SlottedBatch) -> RowPlan:
         """Lay out a batch, see `VisualRows.plan`."""
-        return self.image_adaptor.plan(inputs_embeds, features, slots, visual_spans)
+        return self.image_adaptor.plan(batch)
 
     def see_image(self, features: torch.Tensor, image_features: torch.Tensor | None) -> torch.Tensor:
         """Mix the global feature into text rows' features (ViSpec): `img_fc([feature ; global])`, both `(B, R, H)`.

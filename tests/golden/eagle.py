@@ -10,6 +10,7 @@ from hf_mmspec.generation.loop import walk
 from hf_mmspec.generation.target import Verified
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, DraftTree, TargetPrompt
 from hf_mmspec.modeling.autoregressive import AutoregressiveDrafter
+from hf_mmspec.modeling.row_plan import SlottedBatch
 from tests.golden.case import Case
 
 FUSED = 1e-5  # the tolerance of fused inputs
@@ -49,7 +50,7 @@ class Loaded:
         """For the slots of `features (B, L, F)`; `embeds (B, L + 1, H)` go one further."""
         projected = self.drafter.project(nn.functional.pad(features, (0, 0, 0, 1)))
         slots = [torch.arange(features.shape[1])] * features.shape[0]
-        plan = self.drafter.plan_rows(embeds, projected, slots, spans)
+        plan = self.drafter.plan_rows(SlottedBatch(embeds, projected, slots, spans))
         return self.drafter.row_inputs(plan, embeds[:, 1:], projected[:, :-1])
 
     @torch.no_grad()

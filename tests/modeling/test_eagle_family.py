@@ -14,7 +14,7 @@ from hf_mmspec.modeling import (
     MSDDrafter,
 )
 from hf_mmspec.modeling.fixed_tree import EAGLE1_TREE
-from hf_mmspec.modeling.row_plan import RowPlan
+from hf_mmspec.modeling.row_plan import RowPlan, SlottedBatch
 from hf_mmspec.modeling.visual_rows import RawRows
 from tests.generation import tiny as targets
 from tests.modeling import tiny
@@ -45,7 +45,7 @@ def test_what_is_no_tree_is_refused(choices):
 def test_raw_rows_are_the_next_embeddings(spans):
     """Slot j is visual where token j + 1 is, and then its input is that token's embedding."""
     prompt = tiny.prompt(spans)
-    plan: RowPlan = RawRows().plan(prompt.inputs_embeds, prompt.features, [torch.arange(30)], [spans])
+    plan: RowPlan = RawRows().plan(SlottedBatch(prompt.inputs_embeds, prompt.features, [torch.arange(30)], [spans]))
     for slot in range(30):
         is_visual = any(start <= slot + 1 < stop for start, stop in spans)
         assert bool(plan.visual[0, slot]) == is_visual
