@@ -147,6 +147,9 @@ def _pieces(tokenizer: Any, run: Run) -> list[tuple[str, bool]]:
             continue
         # Decoding the whole beginning keeps spaces and characters of several tokens right.
         text = tokenizer.decode(run.tokens[: index + 1], skip_special_tokens=True)
+        is_last = index == len(run.tokens) - 1
+        if text.endswith("\ufffd") and not is_last:  # the last token of a character shows all of it
+            text = shown
         pieces.append((text[len(shown) :], was_drafted))
         shown = text
     return pieces

@@ -19,7 +19,7 @@ from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.contenders import contenders_with
 from hf_mmspec.evaluation.loading import default_drafter, prepare
 from hf_mmspec.evaluation.machine import machine_facts
-from hf_mmspec.evaluation.memory import METHOD, peak_memory_ratio
+from hf_mmspec.evaluation.memory import METHOD, MeasurementError, peak_memory_ratio
 from hf_mmspec.evaluation.report import make_report, summary_lines, table_rows, to_markdown, write_json
 from hf_mmspec.modeling import Drafter
 
@@ -124,7 +124,10 @@ def show_bench(
         if measure_memory:
             status.update("peak memory, in processes of their own")
             source = sources["drafter"] or default_drafter()
-            ratios[name] = peak_memory_ratio(sources["model"], source, sources["dtype"] or "auto", _MEMORY_TOKENS)
+            try:
+                ratios[name] = peak_memory_ratio(sources["model"], source, sources["dtype"] or "auto", _MEMORY_TOKENS)
+            except MeasurementError as error:  # the rest took much longer to measure, and is not lost for it
+                console.print(f"[yellow]{escape(str(error))}[/yellow]")
     machine = {**machine_facts(target.dtype, target.device), "memory_method": METHOD}
     report = make_report(results, settings, machine, ratios)
     console.print(_rich_table(report))

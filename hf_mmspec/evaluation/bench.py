@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.demo import grade, samples
-from hf_mmspec.generation.costs import measure_verify
+from hf_mmspec.generation.costs import ForwardCosts, measure_verify
 
 from .contenders import STOCK, Contender, Run, answer
 from .identity import Difference, find_difference
@@ -162,7 +162,9 @@ def _verify_growth(target: PreTrainedModel, rows: dict[str, list[Run]]) -> dict[
     if not sizes:
         return {}
     seconds = measure_verify(target, (1, *sorted(set(sizes.values()) - {1})), time_limit=_VERIFY_SECONDS)
-    return {name: seconds[size] / seconds[1] for name, size in sizes.items()}
+    # A slow target has no time for all sizes of a comparison of many budgets: what is missing is interpolated.
+    costs = ForwardCosts(tuple(sorted(seconds.items())), first_level=0.0, level=())
+    return {name: costs.growth(size) for name, size in sizes.items()}
 
 
 def _mean_tree_size(runs: list[Run]) -> int | None:

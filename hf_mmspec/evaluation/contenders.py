@@ -34,14 +34,16 @@ def contenders_with(drafter: Drafter, name: str, budgets: Sequence[str] = ()) ->
     """The baseline first, then the two others that need no drafter, then the drafter under its `name`.
 
     Args:
-        budgets: draft budgets that the drafter is measured with besides its usual one, see `parse_budget`.
+        budgets: draft budgets that the drafter is measured with besides its usual one, see `parse_budget`. One that is
+            given twice counts once, since runs are kept by name.
     """
+    asked = {text: parse_budget(text) for text in budgets}
     return [
         Contender(STOCK),
         Contender(LOOP, {"assistant_model": drafter, "draft_depth": 0}),
         Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS}),
         Contender(name, {"assistant_model": drafter}),
-        *(Contender(f"{name} {text}", {"assistant_model": drafter, **parse_budget(text)}) for text in budgets),
+        *(Contender(f"{name} {text}", {"assistant_model": drafter, **budget}) for text, budget in asked.items()),
     ]
 
 

@@ -26,7 +26,8 @@ class Difference:
     Args:
         position: index of the first different token among the new tokens.
         tokens: the baseline's token and the contender's (None: that answer has ended).
-        gap: how far the worse of the two lies below the target's best logit on the common prefix (inf: not a token).
+        gap: how far the worse of the two lies below the target's best processed logit on the common prefix (inf: not a
+            token, or a forbidden one).
         epsilon: the largest gap that counts as a tie.
     """
 
@@ -62,22 +63,23 @@ def tie_epsilon(best_logit: float, dtype: torch.dtype) -> float:
 def _judge(
     target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], pair: tuple[int | None, int | None]
 ) -> Difference:
-    logits = next_logits(target, inputs, prefix)
-    best = logits.max().item()
+    scores = next_scores(target, inputs, prefix)
+    best = scores.max().item()
     epsilon = tie_epsilon(best, target.dtype)
     if pair[0] is None or pair[1] is None:
         return Difference(len(prefix), pair, math.inf, epsilon)
-    gap = best - min(logits[pair[0]].item(), logits[pair[1]].item())
+    gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
     return Difference(len(prefix), pair, gap, epsilon)
 
 
-def next_logits(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:
-    """The target's raw logits `(V,)` after the prompt and `prefix`, computed in one prefill without a drafter."""
+def next_scores(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:
+    """The target's logits `(V,)` after the prompt and `prefix`, from one prefill without a drafter, and processed as
+    its generation config says (repetition penalty, suppressed tokens): tokens are chosen from these."""
     longer = {name: _lengthened(name, value, inputs["input_ids"], prefix) for name, value in inputs.items()}
-    output = target.generate(
-        **longer, do_sample=False, max_new_tokens=1, output_logits=True, return_dict_in_generate=True
-    )
-    return output.logits[0][0].float()
+    least = max((target.generation_config.min_new_tokens or 0) - len(prefix), 0)
+    options = {"do_sample": False, "max_new_tokens": 1, "min_new_tokens": min(least, 1)}
+    output = target.generate(**longer, **options, output_scores=True, return_dict_in_generate=True)
+    return output.scores[0][0].float()
 
 
 def _lengthened(name: str, value: Any, input_ids: torch.Tensor, prefix: list[int]) -> Any:

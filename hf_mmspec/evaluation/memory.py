@@ -23,9 +23,21 @@ METHOD = (
 )
 
 
+class MeasurementError(RuntimeError):
+    """A process that was to measure itself gave no number."""
+
+
 def peak_memory_ratio(model: str | None, drafter: str, dtype: str, max_new_tokens: int) -> float:
-    """Peak memory with `drafter` over that of the target alone, each in a fresh process."""
-    return _in_new_process(model, drafter, dtype, max_new_tokens) / _in_new_process(model, None, dtype, max_new_tokens)
+    """Peak memory with `drafter` over that of the target alone, each in a fresh process.
+
+    Raises:
+        MeasurementError: a process failed, for example because the model does not fit a second time.
+    """
+    try:
+        with_drafter, alone = (_in_new_process(model, each, dtype, max_new_tokens) for each in (drafter, None))
+    except (subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
+        raise MeasurementError(f"peak memory was not measured: {error}") from error
+    return with_drafter / alone
 
 
 def _in_new_process(model: str | None, drafter: str | None, dtype: str, max_new_tokens: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from hf_mmspec.console.compare import Comparison, compare
+from hf_mmspec.console.compare import Comparison, _pieces, compare
 from hf_mmspec.console.picture import draw, wrap
 from hf_mmspec.demo import samples
 from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
@@ -78,3 +78,17 @@ def test_picture_of_difficult_text(tmp_path):
     ]
     draw(comparisons, tmp_path / "new" / "picture.png")
     assert Image.open(tmp_path / "new" / "picture.png").width > 1000
+
+
+def test_a_character_of_several_tokens_is_shown_once_it_is_whole():
+    class Bytes:
+        all_special_ids: tuple[int, ...] = ()
+
+        def decode(self, tokens, skip_special_tokens):
+            return bytes(tokens).decode(errors="replace")
+
+    tokens = list("a😀b".encode())
+    run = Run(tokens, 1.0, 1.0, 5, speculation=Speculation(accepted=[2, 1]))
+    pieces = _pieces(Bytes(), run)
+    assert [text for text, _ in pieces] == ["a", "", "", "", "😀", "b"]
+    assert [drafted for _, drafted in pieces] == [False, True, True, False, True, False]

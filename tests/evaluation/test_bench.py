@@ -8,10 +8,11 @@ import torch
 from hf_mmspec.demo import samples
 from hf_mmspec.evaluation import bench as protocol
 from hf_mmspec.evaluation.bench import Settings, run_bench
-from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, answer, contenders_with
+from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
 from hf_mmspec.evaluation.loading import prepare
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.report import make_report, to_markdown, write_json
+from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
 
 SETTINGS = Settings(samples=2, repetitions=2, max_new_tokens=10)
@@ -113,6 +114,23 @@ def test_sampled_answers_are_not_compared(target, processor, drafter):
     found = run_bench(target, processor, contenders_with(drafter, "vispec"), settings)
     rows = make_report(found, settings, machine_facts(), {})["rows"]
     assert all(row["identical"] is None for row in rows)
+
+
+def test_a_budget_that_is_given_twice_counts_once(drafter):
+    names = [each.name for each in contenders_with(drafter, "vispec", ["depth=2", "top_k=2,depth=3", "depth=2"])]
+    assert names == [STOCK, LOOP, PROMPT_LOOKUP, "vispec", "vispec depth=2", "vispec top_k=2,depth=3"]
+
+
+@pytest.mark.parametrize("text", ["", "depth", "depth=x", "breadth=2", "depth=2;top_k=3"])
+def test_a_budget_that_cannot_be_read_is_an_error(drafter, text):
+    with pytest.raises(ValueError, match="name=value"):
+        contenders_with(drafter, "vispec", [text])
+
+
+def test_growth_is_interpolated_where_a_slow_target_was_not_timed(target, monkeypatch):
+    monkeypatch.setattr(protocol, "measure_verify", lambda *_, **__: {1: 2.0, 9: 4.0})
+    run = Run([1], 1.0, 1.0, 1, speculation=Speculation(accepted=[0], drafted=[4]))
+    assert protocol._verify_growth(target, {"vispec": [run]}) == {"vispec": 1.5}
 
 
 def test_json_is_valid_and_complete(report, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
-from hf_mmspec.evaluation.identity import find_difference, next_logits, tie_epsilon
+from hf_mmspec.evaluation.identity import find_difference, next_scores, tie_epsilon
 from hf_mmspec.evaluation.loading import prepare
 from tests.generation.tiny import llava, llava_prompt, qwen, qwen_prompt
 
@@ -18,15 +18,28 @@ def plain(target, inputs, count=8):
 
 @pytest.mark.parametrize(("family", "prompt"), [(llava, llava_prompt), (qwen, qwen_prompt)])
 @pytest.mark.parametrize("images", [0, 1, 2])
-def test_running_the_prefix_again_gives_the_logits_of_that_step(family, prompt, images):
+def test_running_the_prefix_again_gives_the_scores_of_that_step(family, prompt, images):
     target, inputs = family(), prompt(seed=3, images=images)
     output = target.generate(
-        **inputs, max_new_tokens=6, do_sample=False, output_logits=True, return_dict_in_generate=True
+        **inputs, max_new_tokens=6, do_sample=False, output_scores=True, return_dict_in_generate=True
     )
     tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     for position in (0, 3, len(tokens) - 1):
-        again = next_logits(target, inputs, tokens[:position])
-        torch.testing.assert_close(again, output.logits[position][0], atol=1e-4, rtol=1e-4)
+        again = next_scores(target, inputs, tokens[:position])
+        torch.testing.assert_close(again, output.scores[position][0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.7}, {"suppress_tokens": [5, 7]}, {"min_new_tokens": 4}])
+def test_ties_are_judged_by_what_tokens_are_chosen_from(settings):
+    """Two tokens that tie after a penalty are far apart before it, and a suppressed token may be the best one."""
+    target, inputs = llava(), llava_prompt()
+    target.generation_config.update(**settings, eos_token_id=9)
+    options = {"max_new_tokens": 8, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
+    output = target.generate(**inputs, **options)
+    tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    for position in range(len(tokens)):
+        again = next_scores(target, inputs, tokens[:position])
+        torch.testing.assert_close(again, output.scores[position][0], atol=1e-4, rtol=1e-4)
 
 
 def test_equal_answers_have_no_difference():
@@ -60,7 +73,7 @@ def test_a_token_that_the_target_likes_as_much_is_a_tie():
 def test_two_tokens_far_below_the_best_one_are_no_tie():
     """Both answers wrong in the same way is still wrong: the gap is counted from the target's best token."""
     target, inputs = llava(), llava_prompt()
-    worst = next_logits(target, inputs, []).argsort()[:2].tolist()
+    worst = next_scores(target, inputs, []).argsort()[:2].tolist()
     assert not find_difference(target, inputs, [worst[0]], [worst[1]]).is_near_tie
 
 

@@ -1,11 +1,16 @@
 """Peak memory is that of answering, not of loading."""
 
 import json
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
+from hf_mmspec.console.show import show_bench
 from hf_mmspec.evaluation import memory
+from hf_mmspec.evaluation.bench import Settings
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +45,30 @@ def test_what_was_freed_before_is_forgotten():
 @pytest.mark.slow
 def test_ratio_of_two_processes(folders):
     assert 0.9 < memory.peak_memory_ratio(*folders, "float32", 8) < 1.5
+
+
+@pytest.mark.parametrize("outcome", [subprocess.CalledProcessError(1, "child"), "no number\n", ""])
+def test_a_bench_is_not_lost_for_a_memory_measurement_that_fails(
+    target, processor, drafter, outcome, monkeypatch, tmp_path
+):
+    def child(*_, **__):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return SimpleNamespace(stdout=outcome)
+
+    monkeypatch.setattr(memory.subprocess, "run", child)
+    console, file = Console(record=True), tmp_path / "bench.json"
+    report = show_bench(
+        target,
+        processor,
+        drafter,
+        console,
+        Settings(("scene",), samples=1, repetitions=1, max_new_tokens=3),
+        budgets=(),
+        sources={"model": None, "drafter": "drafter", "dtype": "float32"},
+        measure_memory=True,
+        json_file=file,
+        markdown_file=None,
+    )
+    assert report["summary"]["vispec"]["peak_memory_ratio"] is None and file.exists()
+    assert "peak memory was not measured" in console.export_text()
