@@ -34,7 +34,7 @@ class AutoDrafter:
             ValueError: config.json has unknown fields.
         """
         path, options = str(path_or_repo), {k: kwargs[k] for k in HUB_OPTIONS if k in kwargs}
-        model_type = _read_config(path, options).get("model_type")
+        model_type = read_config(path, options).get("model_type")
         if model_type in FAMILIES:
             return FAMILIES[model_type][1].from_pretrained(path, **kwargs)
         try:
@@ -46,11 +46,29 @@ class AutoDrafter:
             ) from error
 
 
-def _read_config(path: str, options: dict) -> dict:
+def read_config(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """config.json of a folder or repository: cheap, so a wrong path can be noticed before anything large is loaded.
+
+    Args:
+        path: a local folder or a Hub repository.
+        options: those of `HUB_OPTIONS` that are given.
+
+    Raises:
+        DrafterLoadError: config.json is missing, no valid JSON or no object, or its model_type is no name.
+    """
     try:
-        return PreTrainedConfig.get_config_dict(path, **options)[0]
+        config: Any = PreTrainedConfig.get_config_dict(path, **options)[0]
+    except TypeError:  # transformers looks for keys in it, whatever it is
+        config = None
     except OSError as error:
         raise DrafterLoadError(
             f"{path}: config.json is missing or no valid JSON. Give the folder or repository that `save_pretrained` "
             f"wrote, or download it again. ({error})"
         ) from error
+    if not isinstance(config, dict):
+        raise DrafterLoadError(
+            f"{path}: config.json holds no JSON object ({{...}}), so it is no config. Download or save it again."
+        )
+    if not isinstance(config.get("model_type"), str | None):
+        raise DrafterLoadError(f"{path}: config.json has a model_type that is no name: {config['model_type']!r}")
+    return config

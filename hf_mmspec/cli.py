@@ -1,7 +1,7 @@
 """`mmspec`: the command line. Parses, checks what can be checked before any model is loaded, and calls the rest.
 
 Heavy imports happen inside the commands, so that help and bad input answer at once. Exit codes: 0 done, 1 an answer or
-a bench row was not identical, 2 bad input (one line on stderr, no traceback).
+a bench row was not identical, 2 bad input or a missing package (one line on stderr, no traceback).
 """
 
 import sys
@@ -31,6 +31,8 @@ NewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer."
 Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What pyproject.toml's extras bring, by the name that is imported.
+_EXTRAS = {"demo": ("PIL", "matplotlib", "gguf", "numpy"), "quantized": ("bitsandbytes",)}
 
 
 @app.command()
@@ -45,9 +47,9 @@ def demo(
     _check_options(None, None, dtype)
     console = Console()
     with _one_line_errors():
-        target, processor, loaded = _load(console, None, drafter, dtype, threads)
         from hf_mmspec.console.show import show_samples
 
+        target, processor, loaded = _load(console, None, drafter, dtype, threads)
         identical = show_samples(target, processor, loaded, console, output, max_new_tokens)
     raise typer.Exit(0 if identical else 1)
 
@@ -71,9 +73,9 @@ def generate(
         from hf_mmspec.console.image_file import open_image
 
         opened = open_image(image)  # before any model is loaded
-        target, processor, loaded = _load(console, model, drafter, dtype, threads)
-        from hf_mmspec.console.show import show_one
+        from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
+        target, processor, loaded = _load(console, model, drafter, dtype, threads)
         identical = show_one(
             target,
             processor,
@@ -177,12 +179,14 @@ def _known_tasks(wanted: list[str] | None, known: tuple[str, ...]) -> tuple[str,
 def _load(
     console: Console, model: str | None, drafter: str | None, dtype: str, threads: int | None
 ) -> tuple[Any, ...]:
-    """Target, processor and drafter; the drafter's files are looked for before the target is loaded."""
+    """Target, processor and drafter; the drafter's config.json comes first, so that a mistyped path fails at once."""
     _use_threads(threads)
+    from hf_mmspec.auto import read_config
     from hf_mmspec.evaluation.loading import default_drafter, load_drafter, load_target
 
     drafter = drafter or default_drafter()
     with console.status("loading the models"):
+        read_config(drafter, {})
         target, processor = load_target(model, dtype)
         loaded = load_drafter(drafter, target)
         loaded.bind(target)
@@ -206,6 +210,20 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         _fail(str(error))
+    except ImportError as error:
+        _fail(_how_to_install(error))
+
+
+def _how_to_install(error: ImportError) -> str:
+    """What to do about a package that is not installed; any other failed import is a bug, and is raised again."""
+    if error.name is None:  # not python's own words: ours or transformers', which name the package and the fix
+        return str(error)
+    module = error.name.partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or module == __package__:
+        raise error
+    extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), None)
+    fix = f"run pip install '.[{extra}]' in a checkout" if extra else "install the package that has it"
+    return f"the Python module {module} is missing: {fix}"
 
 
 def _fail(message: str) -> None:

