@@ -3,6 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from hf_mmspec import auto
 from hf_mmspec.cli import app
 from hf_mmspec.evaluation import loading
 from tests.evaluation.tiny import tiny_drafter, tiny_processor, tiny_target
@@ -16,13 +17,14 @@ def tiny_models():
 
 @pytest.fixture
 def loaded(tiny_models, monkeypatch):
-    """Names of what was loaded; loading gives the tiny models."""
+    """Names of what was loaded; loading gives the tiny models, and drafters' names are only names."""
     names = []
     target, processor, drafter = tiny_models
     monkeypatch.setattr(
         loading, "load_target", lambda model=None, dtype="auto": names.append(model) or (target, processor)
     )
     monkeypatch.setattr(loading, "load_drafter", lambda name, target: names.append(name) or drafter)
+    monkeypatch.setattr(auto, "read_config", lambda *_: {})
     monkeypatch.setattr(loading, "default_drafter", lambda: "the default drafter")
     return names
 

@@ -7,17 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from hf_mmspec import auto
 from hf_mmspec.console import compare, show
 from hf_mmspec.demo import base_model
 from hf_mmspec.evaluation import contenders, loading
-
-
-@pytest.fixture
-def loaded(loaded, monkeypatch):
-    """Where loading gives the tiny models, drafters' names are only names."""
-    monkeypatch.setattr(auto, "read_config", lambda *_: {})
-    return loaded
 
 
 def test_demo_shows_three_tasks_by_path_and_checks_the_answers(run, loaded, tmp_path):
