@@ -161,8 +161,10 @@ def _verify_growth(target: PreTrainedModel, rows: dict[str, list[Run]]) -> dict[
     sizes = {name: size for name, row in rows.items() if (size := _mean_tree_size(row)) is not None}
     if not sizes:
         return {}
-    seconds = measure_verify(target, (1, *sorted(set(sizes.values()) - {1})), time_limit=_VERIFY_SECONDS)
-    # A slow target has no time for all sizes of a comparison of many budgets: what is missing is interpolated.
+    # A slow target has no time for all sizes of a comparison of many budgets. What is missing is interpolated, so the
+    # largest comes early: beyond the measured ones there would only be a guess.
+    order = (1, *sorted(set(sizes.values()) - {1}, reverse=True))
+    seconds = measure_verify(target, order, time_limit=_VERIFY_SECONDS)
     costs = ForwardCosts(tuple(sorted(seconds.items())), first_level=0.0, level=())
     return {name: costs.growth(size) for name, size in sizes.items()}
 

@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def is_near_tie(self) -> bool:
-        return self.gap <= self.epsilon
+        return math.isfinite(self.gap) and self.gap <= self.epsilon
 
 
 def find_difference(
@@ -69,15 +69,23 @@ def _judge(
     if pair[0] is None or pair[1] is None:
         return Difference(len(prefix), pair, math.inf, epsilon)
     gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
-    return Difference(len(prefix), pair, gap, epsilon)
+    # Where every token is forbidden there is no distance at all: infinity less infinity is not a number.
+    return Difference(len(prefix), pair, gap if math.isfinite(gap) else math.inf, epsilon)
 
 
 def next_scores(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:
     """The target's logits `(V,)` after the prompt and `prefix`, from one prefill without a drafter, and processed as
-    its generation config says (repetition penalty, suppressed tokens): tokens are chosen from these."""
+    its generation config says (repetition penalty, suppressed tokens): tokens are chosen from these.
+
+    The prefix counts as prompt here. `min_new_tokens` is corrected for that; settings that tell the prompt from the
+    answer otherwise (`begin_suppress_tokens`, `forced_eos_token_id`, `exponential_decay_length_penalty`, `encoder_*`,
+    `guidance_scale`) are not, so a tie under one of them may be judged wrongly.
+    """
     longer = {name: _lengthened(name, value, inputs["input_ids"], prefix) for name, value in inputs.items()}
-    least = max((target.generation_config.min_new_tokens or 0) - len(prefix), 0)
-    options = {"do_sample": False, "max_new_tokens": 1, "min_new_tokens": min(least, 1)}
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 1}
+    least = target.generation_config.min_new_tokens
+    if least is not None:  # only then: even a zero would overrule `min_length`
+        options["min_new_tokens"] = int(least > len(prefix))
     output = target.generate(**longer, **options, output_scores=True, return_dict_in_generate=True)
     return output.scores[0][0].float()
 

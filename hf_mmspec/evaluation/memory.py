@@ -35,7 +35,7 @@ def peak_memory_ratio(model: str | None, drafter: str, dtype: str, max_new_token
     """
     try:
         with_drafter, alone = (_in_new_process(model, each, dtype, max_new_tokens) for each in (drafter, None))
-    except (subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
+    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
         raise MeasurementError(f"peak memory was not measured: {error}") from error
     return with_drafter / alone
 

@@ -36,7 +36,7 @@ DEFINITIONS = {
     "round_shares": "Shares of the decoding time: draft (the drafter), verify (the target's forwards over trees), "
     "other (acceptance, processors, stopping, caches, streaming).",
     "identical": "Every answer has the same token ids as stock `generate`, or parts from it at a near tie: run again "
-    "on the common prefix, the target gives both tokens (processed) logits within epsilon of its best one: 0.25 in "
+    "on the common prefix, the target gives both tokens processed scores within epsilon of its best one: 0.25 in "
     "bfloat16 (two of its steps between 16 and 32), 4e-6 in float32. `identical_samples` counts the strictly equal, "
     "`near_ties` the others, `largest_gap` is the largest distance that was found.",
     "peak_memory_ratio": "Peak resident memory while answering, in a fresh process each, over that of stock "

@@ -133,6 +133,21 @@ def test_growth_is_interpolated_where_a_slow_target_was_not_timed(target, monkey
     assert protocol._verify_growth(target, {"vispec": [run]}) == {"vispec": 1.5}
 
 
+def test_the_largest_size_is_timed_early_so_that_the_rest_lies_between(target, monkeypatch):
+    asked = []
+
+    def only_the_first_three(_, sizes, **__):
+        asked.extend(sizes)
+        return {size: 9.0 + size for size in sizes[:3]}
+
+    monkeypatch.setattr(protocol, "measure_verify", only_the_first_three)
+    drafted = {"a": 3, "b": 7, "c": 15, "d": 31}
+    rows = {name: [Run([1], 1.0, 1.0, 1, speculation=Speculation([0], [count]))] for name, count in drafted.items()}
+    growth = protocol._verify_growth(target, rows)
+    assert asked == [1, 32, 16, 8, 4]
+    assert growth == pytest.approx({"a": 1.3, "b": 1.7, "c": 2.5, "d": 4.1})
+
+
 def test_json_is_valid_and_complete(report, tmp_path):
     write_json({**report, "nothing": float("nan")}, tmp_path / "deep" / "bench.json")
     read = json.loads((tmp_path / "deep" / "bench.json").read_text())

@@ -29,7 +29,16 @@ def test_running_the_prefix_again_gives_the_scores_of_that_step(family, prompt, 
         torch.testing.assert_close(again, output.scores[position][0], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.7}, {"suppress_tokens": [5, 7]}, {"min_new_tokens": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.7},
+        {"suppress_tokens": [5, 7]},
+        {"min_new_tokens": 4},
+        {"min_length": 33},  # five more than the prompt
+        {"min_new_tokens": 4, "min_length": 35},
+    ],
+)
 def test_ties_are_judged_by_what_tokens_are_chosen_from(settings):
     """Two tokens that tie after a penalty are far apart before it, and a suppressed token may be the best one."""
     target, inputs = llava(), llava_prompt()
@@ -40,6 +49,29 @@ def test_ties_are_judged_by_what_tokens_are_chosen_from(settings):
     for position in range(len(tokens)):
         again = next_scores(target, inputs, tokens[:position])
         torch.testing.assert_close(again, output.scores[position][0], atol=1e-4, rtol=1e-4)
+
+
+def test_tokens_that_tie_only_after_the_penalty_are_a_tie(monkeypatch):
+    """A repetition penalty brings the best token down to the second one, give or take rounding."""
+    target, inputs = llava(), llava_prompt()
+    penalized = int(inputs["input_ids"][0, -1])
+    other = next(token for token in range(50, 128) if token not in inputs["input_ids"][0].tolist())
+    logits = torch.zeros(target.config.text_config.vocab_size)
+    logits[penalized], logits[other] = 20.0, 20.0 / 1.05
+    head = target.get_output_embeddings()
+    monkeypatch.setattr(head, "forward", lambda hidden: logits.expand(*hidden.shape[:-1], -1))
+    assert not find_difference(target, inputs, [penalized], [other]).is_near_tie
+    target.generation_config.repetition_penalty = 1.05
+    assert find_difference(target, inputs, [penalized], [other]).is_near_tie
+
+
+@pytest.mark.parametrize("is_everything", [False, True])
+def test_a_forbidden_token_is_infinitely_far_from_a_tie(is_everything):
+    target, inputs = llava(), llava_prompt()
+    size = target.config.text_config.vocab_size
+    target.generation_config.suppress_tokens = list(range(size)) if is_everything else [5]
+    difference = find_difference(target, inputs, [5], [7])
+    assert difference.gap == math.inf and not difference.is_near_tie
 
 
 def test_equal_answers_have_no_difference():

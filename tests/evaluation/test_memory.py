@@ -47,7 +47,7 @@ def test_ratio_of_two_processes(folders):
     assert 0.9 < memory.peak_memory_ratio(*folders, "float32", 8) < 1.5
 
 
-@pytest.mark.parametrize("outcome", [subprocess.CalledProcessError(1, "child"), "no number\n", ""])
+@pytest.mark.parametrize("outcome", [subprocess.CalledProcessError(1, "child"), "no number\n", "3\n", ""])
 def test_a_bench_is_not_lost_for_a_memory_measurement_that_fails(
     target, processor, drafter, outcome, monkeypatch, tmp_path
 ):
