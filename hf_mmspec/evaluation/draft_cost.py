@@ -20,6 +20,7 @@ from hf_mmspec.demo.fast_dtype import fast_dtype
 from hf_mmspec.modeling import FAMILIES, BorrowedParts, DraftBudget, Drafter, TargetPrompt
 
 from .machine import machine_facts
+from .report import markdown_table
 
 Result = TypeVar("Result")
 
@@ -164,7 +165,7 @@ def to_markdown(rows: list[dict]) -> str:
         return [f"{row['prefill']:.1f} + {row['round']:.1f}" for row in found]
 
     tables = [
-        _table(
+        markdown_table(
             [
                 "drafter",
                 "hidden size",
@@ -173,17 +174,12 @@ def to_markdown(rows: list[dict]) -> str:
             ],
             [[kind[0], str(kind[1]), str(kind[3] or kind[2]), *cells(kind, few)] for kind in kinds],
         ),
-        _table(
+        markdown_table(
             ["drafter", *map(str, growth)],
             [[kind[0], *cells(kind, growth)] for kind in many],
         ),
     ]
-    return "\n".join(tables)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join("\n".join([*lines, ""]) for lines in tables)
 
 
 def main() -> None:

@@ -73,9 +73,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "",
         f"Command: `{machine['command']}`",
         "",
-        _markdown_row(head),
-        "|" + "---|" * len(head),
-        *map(_markdown_row, rows),
+        *markdown_table(head, rows),
         "",
         *summary_lines(report["summary"]),
         "",
@@ -90,8 +88,9 @@ def table_rows(report: dict[str, Any]) -> list[list[str]]:
     return [head, *(_cells(row) for row in report["rows"])]
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _row(
