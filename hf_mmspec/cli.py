@@ -70,9 +70,9 @@ def generate(
     _check_options(model, drafter, dtype)
     console = Console()
     with _one_line_errors():
-        from hf_mmspec.console.image_file import open_image
+        from hf_mmspec.data.picture_file import open_picture
 
-        opened = open_image(image)  # before any model is loaded
+        opened = open_picture(image)  # before any model is loaded
         from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
         target, processor, loaded = _load(console, model, drafter, dtype, threads)

@@ -108,7 +108,7 @@ def test_a_mistyped_drafter_is_noticed_before_the_target_is_loaded(run, monkeypa
 
 
 def test_a_missing_extra_is_one_line(run, monkeypatch):
-    monkeypatch.delitem(sys.modules, "hf_mmspec.console.image_file", raising=False)
+    monkeypatch.delitem(sys.modules, "hf_mmspec.data.picture_file", raising=False)
     monkeypatch.setitem(sys.modules, "PIL", None)
     result = run("generate", "--image", "x.png", "--prompt", "x")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
@@ -140,11 +140,11 @@ def test_a_missing_base_model_is_one_line(run, loaded, monkeypatch):
 
 
 def test_a_bug_in_our_own_imports_keeps_its_traceback(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "hf_mmspec.console.image_file", None)
+    monkeypatch.setitem(sys.modules, "hf_mmspec.data.picture_file", None)
     with pytest.raises(ModuleNotFoundError):
         run("generate", "--image", "x.png", "--prompt", "x")
-    monkeypatch.setitem(sys.modules, "hf_mmspec.console.image_file", sys)
-    with pytest.raises(ImportError, match="open_image"):
+    monkeypatch.setitem(sys.modules, "hf_mmspec.data.picture_file", sys)
+    with pytest.raises(ImportError, match="open_picture"):
         run("generate", "--image", "x.png", "--prompt", "x")
 
 

@@ -6,35 +6,35 @@ import zlib
 import pytest
 from PIL import Image
 
-from hf_mmspec.console import image_file
-from hf_mmspec.console.image_file import ImageFileError, open_image
+from hf_mmspec.data import picture_file
+from hf_mmspec.data.picture_file import PictureError, open_picture
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
 def test_png_of_any_mode_becomes_rgb(tmp_path, mode):
     Image.new(mode, (7, 5)).save(tmp_path / "image.png")
-    image = open_image(tmp_path / "image.png")
+    image = open_picture(tmp_path / "image.png")
     assert image.mode == "RGB" and image.size == (7, 5)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "gif", "bmp", "tiff"])
 def test_other_formats(tmp_path, suffix):
     Image.new("RGB", (7, 5), "red").save(tmp_path / f"image.{suffix}")
-    assert open_image(tmp_path / f"image.{suffix}").size == (7, 5)
+    assert open_picture(tmp_path / f"image.{suffix}").size == (7, 5)
 
 
 def test_transparent_is_white_and_exif_turns(tmp_path):
     Image.new("RGBA", (3, 3), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert open_image(tmp_path / "clear.png").getpixel((1, 1)) == (255, 255, 255)
+    assert open_picture(tmp_path / "clear.png").getpixel((1, 1)) == (255, 255, 255)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
-    assert open_image(tmp_path / "turned.jpg").size == (4, 8)
+    assert open_picture(tmp_path / "turned.jpg").size == (4, 8)
 
 
 def fails(path, words):
-    with pytest.raises(ImageFileError, match=words) as caught:
-        open_image(path)
+    with pytest.raises(PictureError, match=words) as caught:
+        open_picture(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
@@ -83,7 +83,7 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path, side):
 
 
 def test_large_files_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_file, "MAX_BYTES", 100)
+    monkeypatch.setattr(picture_file, "MAX_BYTES", 100)
     (tmp_path / "large.png").write_bytes(bytes(101))
     fails(tmp_path / "large.png", "the limit is")
 
