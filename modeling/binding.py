@@ -107,7 +107,7 @@ def describe_rows(rows: torch.Tensor) -> list[float]:
 
 def _warn_about_other_weights(config: DrafterConfig, found: dict[str, list[float]]) -> None:
     for part, expected in (config.target_fingerprint or {}).items():
-        if part in found and not _similar(expected, found[part]):
+        if part in found and not similar(expected, found[part]):
             logger.warning_once(
                 f"The target's {part} differs from the one this drafter was trained with (fine-tuned, rotated or "
                 "newly initialised weights?). The output stays exact, but few drafts may be accepted: check how the "
@@ -115,7 +115,8 @@ def _warn_about_other_weights(config: DrafterConfig, found: dict[str, list[float
             )
 
 
-def _similar(expected: list[float], found: list[float]) -> bool:
+def similar(expected: list[float], found: list[float]) -> bool:
+    """Whether two parts' fingerprints are of the same weights, in whatever dtypes."""
     if len(expected) != len(found):
         return False
     a, b = torch.tensor(expected), torch.tensor(found)

@@ -9,13 +9,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("torch", "transformers", "safetensors", "hf-mmspec")
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "hf-mmspec")
 
 
 def provenance() -> dict:
     """Command line, git revision (with "+changes" where the tree was dirty), versions, machine."""
     return {
-        "command": " ".join(["python", "-m", "hf_mmspec.training.run", *map(_without_machine, sys.argv[1:])]),
+        "command": " ".join([Path(sys.argv[0]).name, *map(_without_machine, sys.argv[1:])]),
         "git_revision": _git_revision(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),

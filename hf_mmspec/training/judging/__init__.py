@@ -1,0 +1,1 @@
+"""How good a drafter is: L through `generate`, and ranks along known answers. Trains nothing."""

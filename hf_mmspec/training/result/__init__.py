@@ -1,0 +1,1 @@
+"""The finished drafter: its folder, its card, and where it comes from."""
