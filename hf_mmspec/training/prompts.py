@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 from hf_mmspec.demo import samples
-from hf_mmspec.demo.splits import Split
+from hf_mmspec.demo.world.splits import Split
 
 from .distil import Prompt, fill_image
 
