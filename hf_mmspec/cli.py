@@ -131,7 +131,7 @@ def bench(
     console = Console()
     with _one_line_errors():
         from hf_mmspec.console.show import show_bench
-        from hf_mmspec.demo.samples import TASKS
+        from hf_mmspec.demo.world.samples import TASKS
         from hf_mmspec.evaluation.bench import Settings
         from hf_mmspec.evaluation.contenders import parse_budget
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hf_mmspec.console import compare, show
-from hf_mmspec.demo import base_model
+from hf_mmspec.demo.model import base_model
 from hf_mmspec.evaluation import contenders, loading
 
 

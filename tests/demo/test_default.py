@@ -5,8 +5,9 @@ import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from hf_mmspec.demo import grade, load_default, samples
-from hf_mmspec.demo.base_model import MissingBaseError
-from hf_mmspec.demo.evaluate import answer, images_for, with_image
+from hf_mmspec.demo.making.evaluate import answer, images_for, with_image
+from hf_mmspec.demo.model.base_model import MissingBaseError
+from tests.demo.inputs import inputs_of
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +45,6 @@ def test_it_sees(default):
 def test_what_the_processor_gives_can_be_generated_from(default):
     model, processor = default
     sample = next(samples("val", task="dialog", n=1))
-    messages = with_image(sample["messages"], sample["image"])
-    inputs = processor.apply_chat_template(
-        messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-    )
+    inputs = inputs_of(processor, sample)
     output = model.generate(**inputs, do_sample=False, max_new_tokens=3)
     assert output.shape == (1, inputs["input_ids"].shape[1] + 3)

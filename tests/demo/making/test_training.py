@@ -4,12 +4,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from hf_mmspec.demo import stage_language, stage_vision
-from hf_mmspec.demo.checkpoint import load_state, save_state
-from hf_mmspec.demo.conversation import VISUAL_TOKENS, conversation
-from hf_mmspec.demo.look import real_look
-from hf_mmspec.demo.patches import DETAIL_WORDS
-from hf_mmspec.demo.stage_language import (
+from hf_mmspec.demo.making import stage_language, stage_vision
+from hf_mmspec.demo.making.checkpoint import load_state
+from hf_mmspec.demo.making.conversation import conversation
+from hf_mmspec.demo.making.look import real_look
+from hf_mmspec.demo.making.patches import DETAIL_WORDS
+from hf_mmspec.demo.making.stage_language import (
     LanguageRecipe,
     add_adapter,
     answer_loss,
@@ -17,9 +17,10 @@ from hf_mmspec.demo.stage_language import (
     oracle_look,
     train_language,
 )
-from hf_mmspec.demo.stage_vision import VisionLearner, VisionRecipe, train_vision, vision_loss
-from hf_mmspec.demo.visual_words import VisualWords
-from hf_mmspec.demo.words import PATCH_WORDS
+from hf_mmspec.demo.making.stage_vision import VisionLearner, VisionRecipe, train_vision, vision_loss
+from hf_mmspec.demo.making.visual_words import VisualWords
+from hf_mmspec.demo.model.tower import VISUAL_TOKENS
+from hf_mmspec.demo.world.words import PATCH_WORDS
 
 TEXT = 16
 TINY = VisionRecipe(width=32, depth=1, steps=2, batch=2, save_every=1)
@@ -28,15 +29,6 @@ TINY = VisionRecipe(width=32, depth=1, steps=2, batch=2, save_every=1)
 @pytest.fixture
 def vocabulary(tokenizer):
     return VisualWords(tokenizer, torch.randn(49152, TEXT))
-
-
-def test_state_is_replaced_whole(tmp_path):
-    path = tmp_path / "deep" / "state.pt"
-    assert load_state(path) is None
-    save_state(path, {"step": 1})
-    save_state(path, {"step": 2})
-    assert load_state(path) == {"step": 2}
-    assert [p.name for p in path.parent.iterdir()] == ["state.pt"]
 
 
 def test_vision_loss_is_small_for_perfect_outputs(vocabulary):

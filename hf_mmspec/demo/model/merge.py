@@ -6,8 +6,7 @@ Its border: arithmetic in memory. Where the result is kept is `loader.py`.
 import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
-from .conversation import VISUAL_TOKENS
-from .tower import tower_config
+from .tower import VISUAL_TOKENS, tower_config
 from .weights import Tensors
 
 IMAGE_TOKEN_ID = 16

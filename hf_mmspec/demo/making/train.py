@@ -1,4 +1,4 @@
-"""Trains the embedded default from nothing: `python -m hf_mmspec.demo.train`.
+"""Trains the embedded default from nothing: `python -m hf_mmspec.demo.making.train`.
 
 Stages: `vision` (tower and projector), `oracle` (LoRA on perfect visual tokens), `real` (LoRA on the tower's tokens),
 `export` (writes the committed weights). Each keeps its state in the folder: a rerun resumes or skips it. The first
@@ -13,15 +13,15 @@ import torch
 import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from .base_model import find_gguf, load_base
+from ..model.base_model import find_gguf, load_base
+from ..model.loader import cache_home
+from ..model.processor import with_image_token
+from ..model.weights import WEIGHTS
 from .export import export
-from .loader import cache_home
 from .look import real_look
-from .processor import with_image_token
 from .stage_language import LanguageRecipe, add_adapter, oracle_look, train_language
 from .stage_vision import VisionLearner, VisionRecipe, train_vision
 from .visual_words import VisualWords
-from .weights import WEIGHTS
 
 STAGES = ("vision", "oracle", "real", "export")
 VISION = VisionRecipe()

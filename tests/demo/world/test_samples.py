@@ -1,16 +1,15 @@
-"""Pictures are made of facts alone: reproducible, split by content, labelled patch by patch."""
+"""Pictures and texts are made of facts alone: reproducible, and split by content."""
 
 import numpy as np
 import pytest
 
-from hf_mmspec.demo import chart, samples, scene
-from hf_mmspec.demo.chart import Bar, Chart
-from hf_mmspec.demo.patches import DETAIL_WORDS, GRID, label_chart, label_scene
-from hf_mmspec.demo.pictures import batch
-from hf_mmspec.demo.samples import TASKS, sample
-from hf_mmspec.demo.scene import Scene, Thing
-from hf_mmspec.demo.splits import SPLITS, content_key, draw_chart, draw_scene, split_of
-from hf_mmspec.demo.words import NOUNS, PATCH_WORDS
+from hf_mmspec.demo import samples
+from hf_mmspec.demo.world import chart, scene
+from hf_mmspec.demo.world.samples import TASKS, sample
+from hf_mmspec.demo.world.scene import Scene, Thing
+from hf_mmspec.demo.world.splits import SPLITS, content_key, draw_chart, draw_scene, split_of
+from hf_mmspec.demo.world.sprites import sprite
+from hf_mmspec.demo.world.words import NOUNS
 
 
 @pytest.mark.parametrize("draw", [draw_scene, draw_chart])
@@ -59,36 +58,7 @@ def test_unknown_split_or_task_is_an_error():
         next(samples("test", task="poem"))
 
 
-def _words(labels):
-    return np.array(PATCH_WORDS)[labels.words].reshape(GRID, GRID)
-
-
-def test_scene_labels_say_what_and_where():
-    facts = Scene("snow", (Thing("pizza", 160, 32, 64),), 0)
-    labels = label_scene(facts)
-    words = _words(labels)
-    assert words[2, 10] == "pizza"
-    assert words[8, 2] == "snow"
-    where = [DETAIL_WORDS[i] for i in labels.details[2 * GRID + 10]]
-    assert where == ["top", "right"]
-    assert (labels.details >= 0).all()
-
-
-def test_chart_labels_say_how_many():
-    facts = Chart((Bar("dog", 4, 16, 32), Bar("cat", 9, 112, 32)), "red", 146, 40, 0)
-    labels = label_chart(facts)
-    words, numbers = _words(labels), labels.details[:, 0].reshape(GRID, GRID)
-    assert words[8, 1] == "red"
-    assert DETAIL_WORDS[numbers[8, 1]] == "one"
-    assert DETAIL_WORDS[numbers[5, 1]] == "four"
-    assert words[4, 1] == "paper"
-    assert DETAIL_WORDS[numbers[10, 7]] == "nine"
-    assert words[10, 7] == "cat"
-
-
 def test_every_icon_is_on_the_sheet():
-    from hf_mmspec.demo.sprites import sprite
-
     for noun in NOUNS:
         assert np.asarray(sprite(noun, 48))[:, :, 3].mean() > 20, noun
 
@@ -108,11 +78,3 @@ def test_charts_have_different_values_that_fit():
         bars = draw_chart("train", seed).bars
         assert len({bar.value for bar in bars}) == len(bars)
         assert max(bar.value for bar in bars) * chart.UNIT <= 146
-
-
-def test_a_batch_has_the_shapes_that_the_tower_learns_from():
-    pixels, words, details = batch("val", 4, 3)
-    assert pixels.shape == (3, 3, 192, 192)
-    assert words.shape == (3, 144)
-    assert details.shape == (3, 144, 2)
-    assert pixels.abs().max() <= 1

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 from transformers import LevitConfig, LevitModel
 
-from .scene import SIZE
+from ..world.scene import SIZE
+
+PATCH = 16  # pixels of the side that the stem makes one token of
+GRID = SIZE // PATCH
+VISUAL_TOKENS = GRID * GRID
 
 
 def tower_config(width: int, depth: int) -> LevitConfig:

@@ -8,13 +8,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import LevitModel, LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
 
-from hf_mmspec.demo import base_model, fast_dtype, loader
-from hf_mmspec.demo.base_model import MissingBaseError, find_gguf
-from hf_mmspec.demo.export import export, lora_tensors
-from hf_mmspec.demo.merge import build_target, merge_lora
-from hf_mmspec.demo.stage_vision import VisionRecipe
-from hf_mmspec.demo.tower import Projector, tower_config
-from hf_mmspec.demo.weights import WEIGHTS, fingerprint, read_weights, save_weights
+from hf_mmspec.demo import fast_dtype
+from hf_mmspec.demo.model import base_model, loader
+from hf_mmspec.demo.model.base_model import MissingBaseError, find_gguf
+from hf_mmspec.demo.model.merge import build_target, merge_lora
+from hf_mmspec.demo.model.tower import Projector, tower_config
+from hf_mmspec.demo.model.weights import WEIGHTS, fingerprint, read_weights, save_weights
 
 WIDTH, DEPTH, TEXT = 32, 1, 24
 
@@ -151,19 +150,6 @@ def test_package_without_its_file_is_named(monkeypatch, tmp_path):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="weights of the embedded default are missing"):
         read_weights(tmp_path / "none.safetensors")
-
-
-def test_adapter_names_lose_their_wrapping():
-    adapter = {
-        "base_model.model.layers.3.mlp.up_proj.lora_A.weight": torch.zeros(2, 4),
-        "base_model.model.layers.3.mlp.up_proj.lora_B.weight": torch.zeros(8, 2),
-    }
-    assert set(lora_tensors(adapter)) == {"layers.3.mlp.up_proj.A", "layers.3.mlp.up_proj.B"}
-
-
-def test_export_wants_finished_stages(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run them first"):
-        export(tmp_path, VisionRecipe(), "real", tmp_path / "out.safetensors")
 
 
 def test_fast_dtype_is_measured_once():

@@ -1,7 +1,7 @@
 """Rasterises the icons of our nouns into the committed sprite sheet (run once; needs the `train` extra).
 
-Its border: the sheet's layout. Reading it back is `sprites.py`. The icons are Noto emoji (Apache-2.0):
-`npm pack @iconify-json/noto`, then `python -m hf_mmspec.demo.build_sprites package/icons.json`.
+Its border: writing the sheet. Its layout and reading it back are `sprites.py`. The icons are Noto emoji (Apache-2.0):
+`npm pack @iconify-json/noto`, then `python -m hf_mmspec.demo.making.build_sprites package/icons.json`.
 """
 
 import io
@@ -11,11 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from .words import NOUNS
-
-CELL = 96  # pixels of one icon
-PER_ROW = 10
-SHEET = Path(__file__).parent / "assets" / "sprites.png"
+from ..world.sprites import CELL, PER_ROW, SHEET
+from ..world.words import NOUNS
 
 
 def rasterise(icons: dict, name: str) -> Image.Image:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from ..model.tower import Projector, build_tower, tower_config
+from ..world.words import NOUNS, PAPER, PATCH_WORDS
 from .checkpoint import load_state, save_state
 from .patches import DETAIL_WORDS
 from .pictures import batch
-from .tower import Projector, build_tower, tower_config
 from .visual_words import VisualWords
-from .words import NOUNS, PAPER, PATCH_WORDS
 
 log = logging.getLogger(__name__)
 THING_WEIGHT = 4.0  # things cover a fifth of the patches, backgrounds the rest

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, LlavaProcessor, PreTrainedTokenizerFast
 
-from .patches import PATCH
-from .pictures import IMAGE_MEAN, IMAGE_STD
-from .scene import SIZE
+from ..world.scene import SIZE
+from .tower import PATCH
 
+IMAGE_MEAN = IMAGE_STD = 0.5
 IMAGE_TOKEN = "<image>"
 SPARE_TOKEN = "<empty_output>"  # never used by the instruct model; its id becomes the image token's
 

@@ -1,14 +1,19 @@
 """The icons of our nouns at any size, from the committed sprite sheet.
 
-Its border: pictures of single things. Putting them on a background is `scene.py` and `chart.py`.
+Its border: the sheet's layout and pictures of single things. Putting them on a background is `scene.py` and
+`chart.py`.
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 from PIL import Image
 
-from .build_sprites import CELL, PER_ROW, SHEET
 from .words import NOUNS
+
+CELL = 96  # pixels of one icon
+PER_ROW = 10
+SHEET = Path(__file__).parent / "assets" / "sprites.png"
 
 
 @lru_cache(maxsize=1)

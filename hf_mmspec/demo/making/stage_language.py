@@ -16,10 +16,10 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ..world.words import BACKGROUNDS, COLUMNS, NOUNS, NUMBERS, PATCH_WORDS, ROWS
 from .checkpoint import load_state, save_state
 from .conversation import Conversation, conversation
 from .visual_words import VisualWords
-from .words import BACKGROUNDS, COLUMNS, NOUNS, NUMBERS, PATCH_WORDS, ROWS
 
 log = logging.getLogger(__name__)
 RANK = 16

@@ -3,9 +3,9 @@
 import pytest
 
 from hf_mmspec.demo import grade, samples
-from hf_mmspec.demo.grade import claimed_values, named_nouns
-from hf_mmspec.demo.knowledge import BACKGROUND_FACTS, CLOSINGS, THING_FACTS
-from hf_mmspec.demo.words import BACKGROUNDS, NOUNS
+from hf_mmspec.demo.world.grade import claimed_values, named_nouns
+from hf_mmspec.demo.world.knowledge import BACKGROUND_FACTS, CLOSINGS, THING_FACTS
+from hf_mmspec.demo.world.words import BACKGROUNDS, NOUNS
 
 
 def test_references_get_full_marks():

@@ -7,8 +7,8 @@ word, the language model needs few samples to use it.
 import torch
 from torch.nn.functional import normalize
 
+from ..world.words import PATCH_WORDS
 from .patches import DETAIL_WORDS
-from .words import PATCH_WORDS
 
 DETAIL_WEIGHT = 0.5
 

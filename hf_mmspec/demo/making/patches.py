@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chart import UNIT, Bar, Chart
-from .scene import SIZE, Scene, Thing
-from .sprites import sprite
-from .words import COLUMNS, NUMBERS, PAPER, PATCH_WORDS, ROWS
+from ..model.tower import GRID, PATCH
+from ..world.chart import UNIT, Bar, Chart
+from ..world.scene import SIZE, Scene, Thing
+from ..world.sprites import sprite
+from ..world.words import COLUMNS, NUMBERS, PAPER, PATCH_WORDS, ROWS
 
-PATCH = 16
-GRID = SIZE // PATCH
 # What else a patch says: where its thing is (scenes), or how many of it (charts).
 DETAIL_WORDS: tuple[str, ...] = (*ROWS, *COLUMNS, *NUMBERS)
 _CLASS = {word: i for i, word in enumerate(PATCH_WORDS)}

@@ -1,7 +1,7 @@
 """Does the target really see? Graded accuracy with the right, a blank and another image, and how sure its text is.
 
-`python -m hf_mmspec.demo.evaluate --n 100 --json-file FILE` prints a markdown table. Its border: the target alone;
-drafters are measured in `hf_mmspec.evaluation`.
+`python -m hf_mmspec.demo.making.evaluate --n 100 --json-file FILE` prints a markdown table. Its border: the target
+alone; drafters are measured in `hf_mmspec.evaluation`.
 """
 
 import json
@@ -15,10 +15,10 @@ import typer
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from .grade import grade
-from .loader import load_default
-from .samples import TASKS, samples
-from .splits import Split
+from ..model.loader import load_default
+from ..world.grade import grade
+from ..world.samples import TASKS, samples
+from ..world.splits import Split
 
 CONDITIONS = ("right", "blank", "other")
 MAX_NEW_TOKENS = 220

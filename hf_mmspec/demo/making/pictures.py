@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import chart, scene
+from ..model.processor import IMAGE_MEAN, IMAGE_STD
+from ..world import chart, scene
+from ..world.splits import Split, draw_chart, draw_scene
 from .patches import PatchLabels, label_chart, label_scene
-from .splits import Split, draw_chart, draw_scene
-
-IMAGE_MEAN = IMAGE_STD = 0.5
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:

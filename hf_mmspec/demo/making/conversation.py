@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from . import chart_text, scene_text
-from .dialog_text import chart_dialog, scene_dialog
-from .patches import GRID, PatchLabels, label_chart, label_scene
-from .processor import CHAT_TEMPLATE, IMAGE_TOKEN
-from .samples import assistant, user
-from .splits import Split, draw_chart, draw_scene
+from ..model.processor import CHAT_TEMPLATE, IMAGE_TOKEN
+from ..model.tower import VISUAL_TOKENS
+from ..world import chart_text, scene_text
+from ..world.dialog_text import chart_dialog, scene_dialog
+from ..world.samples import assistant, user
+from ..world.splits import Split, draw_chart, draw_scene
+from .patches import PatchLabels, label_chart, label_scene
 
-VISUAL_TOKENS = GRID * GRID
 Turns = list[tuple[str, str]]
 
 

@@ -5,10 +5,10 @@ Its border: a frozen `VisionLearner` as a source of visual tokens.
 
 import torch
 
-from . import chart, scene
+from ..world import chart, scene
+from ..world.splits import draw_chart, draw_scene
 from .conversation import Conversation
 from .pictures import to_pixels
-from .splits import draw_chart, draw_scene
 from .stage_language import Look
 from .stage_vision import VisionLearner
 

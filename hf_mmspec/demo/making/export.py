@@ -5,10 +5,10 @@ Its border: names. Training states keep PEFT's and our names, the file keeps tho
 
 from pathlib import Path
 
+from ..model.weights import Tensors, save_weights
 from .checkpoint import load_state
 from .stage_language import LORA_SCALE
 from .stage_vision import VisionRecipe
-from .weights import Tensors, save_weights
 
 
 def lora_tensors(adapter: Tensors) -> Tensors:
