@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from hf_mmspec.console.convert import convert
+from hf_mmspec.console.distil import distil
+from hf_mmspec.console.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +34,11 @@ Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What pyproject.toml's extras bring, by the name that is imported.
-_EXTRAS = {"demo": ("PIL", "matplotlib", "gguf", "numpy"), "quantized": ("bitsandbytes",)}
+_EXTRAS = {
+    "demo": ("PIL", "matplotlib", "gguf", "numpy"),
+    "train": ("accelerate", "datasets", "evaluate", "peft"),
+    "quantized": ("bitsandbytes",),
+}
 
 
 @app.command()
@@ -231,4 +237,5 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-app.command()(_one_line_errors()(convert))
+for _command in (convert, distil, train):
+    app.command()(_one_line_errors()(_command))

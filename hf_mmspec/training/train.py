@@ -130,8 +130,8 @@ def insist_on_target(model: Any, answers: Sequence[AnswerSet]) -> None:
         expected = each.manifest["target_fingerprint"]
         if any(part in found and not similar(expected[part], found[part]) for part in expected):
             raise OtherTargetError(
-                f"{each.folder}: these are answers of {each.manifest['model']}, whose weights are not those of the model "
-                "that is given: give the same --model, or distil again with this one"
+                f"{each.folder}: these are answers of {each.manifest['model']}, whose weights are not those of the "
+                "model that is given: give the same --model, or distil again with this one"
             )
 
 
@@ -205,7 +205,9 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     said = torch.cat([torch.tensor(row[prompt:]) for row, prompt in zip(ids, prompts, strict=True)])
     outside = 1 - parts.knows(said).float().mean().item()
     total = sum(map(len, ids))
-    where = f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
+    where = (
+        f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
+    )
     say(f"{len(training)} answers, {len(said)} tokens of {total} supervised ({len(said) / total:.0%}); states {where}")
     say(f"{len(held_out)} answers held out; {outside:.2%} of the tokens are outside the draft vocabulary")
     return outside

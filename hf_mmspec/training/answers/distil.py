@@ -22,11 +22,12 @@ from .store import AnswerStore
 
 @dataclass(frozen=True)
 class Progress:
-    """What a shard added: answers, their tokens, and what was left out."""
+    """What a shard added: answers, their tokens, and what was left out; and how many shards this process makes."""
 
     answers: int
     tokens: int
     skipped: int
+    shards: int
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,12 @@ class Distillation:
             OSError: the disk is full.
         """
         state = PartialState()
-        for number in self.missing()[state.process_index :: state.num_processes]:
+        mine = self.missing()[state.process_index :: state.num_processes]
+        for number in mine:
             rows, skipped = self.make_shard(number)
             self.store.write(number, rows, skipped)
             tokens = sum(len(row["input_ids"]) - row["prompt_length"] for row in rows)
-            progress(Progress(len(rows), tokens, skipped.total()))
+            progress(Progress(len(rows), tokens, skipped.total(), len(mine)))
             self._insist_on_few()
         state.wait_for_everyone()
         self._insist_on_few()
@@ -84,14 +86,15 @@ class Distillation:
     def make_shard(self, number: int) -> tuple[list[dict[str, Any]], Counter[str]]:
         """The rows of a shard, and the samples that were left out of it by reason."""
         skipped: Counter[str] = Counter()
-        askable = list(self._askable(number, skipped))
+        askable = list(self.askable(number, skipped))
         answered = self._answer(askable, number, skipped) if askable else []
         rows = [to_row(each, self.how.temperature) for each in answered]
         if self.reader is not None and answered:
             rows = [{**row, **to_columns(r)} for row, r in zip(rows, self.reader.read(answered), strict=True)]
         return rows, skipped
 
-    def _askable(self, number: int, skipped: Counter[str]) -> Iterator[Conversation]:
+    def askable(self, number: int, skipped: Counter[str]) -> Iterator[Conversation]:
+        """The prompts of a shard that can be asked; the others are counted in `skipped`."""
         first = number * self.shard_size
         for index in range(first, min(first + self.shard_size, len(self.conversations))):
             try:

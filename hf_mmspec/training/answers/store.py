@@ -69,8 +69,8 @@ class AnswerStore:
             other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
             if other:
                 raise AnswerStoreError(
-                    f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another folder, "
-                    "or the options of the first run (they are in distil.json)"
+                    f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
+                    "folder, or the options of the first run (they are in distil.json)"
                 )
         elif folder.exists() and any(folder.iterdir()):
             raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
@@ -159,7 +159,9 @@ class AnswerSet:
             AnswerStoreError: no answers in there, or a damaged shard (naming it).
         """
         if not (folder / MANIFEST).exists():
-            raise AnswerStoreError(f"{folder}: no answers in there ({MANIFEST} is missing): make them by `mmspec distil`")
+            raise AnswerStoreError(
+                f"{folder}: no answers in there ({MANIFEST} is missing): make them by `mmspec distil`"
+            )
         files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob("data-*.json"))]
         if not files:
             raise AnswerStoreError(f"{folder}: no answer is finished yet; run `mmspec distil` again")
@@ -182,8 +184,8 @@ def read_shard(file: Path) -> datasets.Dataset:
         expected = json.loads(file.with_suffix(".json").read_text())["rows"]
     except (OSError, pa.ArrowInvalid, ValueError, KeyError) as error:
         raise AnswerStoreError(
-            f"{file}: damaged ({type(error).__name__}: {error}). Run the same `mmspec distil` again: only what is damaged "
-            "is made anew"
+            f"{file}: damaged ({type(error).__name__}: {error}). Run the same `mmspec distil` again: only what is "
+            "damaged is made anew"
         ) from error
     if len(shard) != expected:
         raise AnswerStoreError(
@@ -202,9 +204,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / MANIFEST).read_text())
     except ValueError as error:
-        raise AnswerStoreError(f"{folder / MANIFEST}: damaged ({error}); restore it or distil into a new folder") from error
+        raise AnswerStoreError(
+            f"{folder / MANIFEST}: damaged ({error}); restore it or distil into a new folder"
+        ) from error
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise AnswerStoreError(f"{folder / MANIFEST}: written by another version of hf_mmspec; upgrade, or distil anew")
+        raise AnswerStoreError(
+            f"{folder / MANIFEST}: written by another version of hf_mmspec; upgrade, or distil anew"
+        )
     return found
 
 
@@ -234,4 +240,3 @@ def row_bytes(row: Mapping[str, Any]) -> int:
     states = sum(len(row[name]) for name in STATES if row.get(name) is not None)
     pictures = sum(len(each.get("bytes") or b"") for each in row["images"])
     return 4 * len(row["input_ids"]) + states + pictures + 1000
-

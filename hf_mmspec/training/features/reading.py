@@ -26,7 +26,7 @@ class OtherPromptError(ValueError):
 
 @dataclass(frozen=True)
 class Answered:
-    """A conversation with the target's answer: `ids`, the prompt's `prompt_length` tokens (visual ones expanded) first."""
+    """A conversation with the target's answer: `ids`, of which `prompt_length` are the prompt's, visual ones expanded."""
 
     conversation: Conversation
     ids: Sequence[int]
@@ -63,7 +63,9 @@ class Reader:
         decoder = unwrap(self.model).get_decoder()
         with ExitStack() as hooks:
             states = hooks.enter_context(capture(decoder, None))
-            taps = states if self.feature_layers is None else hooks.enter_context(capture(decoder, self.feature_layers))
+            taps = (
+                states if self.feature_layers is None else hooks.enter_context(capture(decoder, self.feature_layers))
+            )
             for each in {id(states): states, id(taps): taps}.values():
                 hooks.enter_context(each.listening())
             outputs = self.model(**inputs, logits_to_keep=1, use_cache=False)
@@ -71,9 +73,17 @@ class Reader:
             return [self._record(i, each, rows[i], states, taps, sizes[i]) for i, each in enumerate(answered)]
 
     def _record(
-        self, row: int, answered: Answered, ids: torch.Tensor, states: Captured, taps: Captured, sizes: list[int] | None
+        self,
+        row: int,
+        answered: Answered,
+        ids: torch.Tensor,
+        states: Captured,
+        taps: Captured,
+        sizes: list[int] | None,
     ) -> Record:
-        encoded = None if sizes is None else {"image": SimpleNamespace(pooler_output=[torch.empty(n, 0) for n in sizes])}
+        encoded = (
+            None if sizes is None else {"image": SimpleNamespace(pooler_output=[torch.empty(n, 0) for n in sizes])}
+        )
         spans = find_visual_spans(ids, unwrap(self.model).config, encoded)
         embeds = states.inputs_embeds[row]
         images = torch.cat([*(embeds[start:stop] for start, stop in spans), embeds[:0]])
@@ -101,7 +111,7 @@ class Reader:
 
 
 def lengthened(inputs: Any, rows: Sequence[torch.Tensor]) -> Any:
-    """A right-padded batch of prompts with their answers behind them; other inputs with an entry per token get zeros."""
+    """A right-padded batch of prompts with their answers behind; other inputs with an entry per token get zeros."""
     ids = pad_sequence(list(rows), batch_first=True)
     prompt_shape = inputs["input_ids"].shape
     more = ids.shape[1] - prompt_shape[1]

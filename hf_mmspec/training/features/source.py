@@ -57,15 +57,19 @@ class RecordSource:
         Raises:
             NoRecordsError: none can be used, or hidden states are asked for that are not stored.
         """
-        kept = sets[0].manifest.get("features")
-        fits = bool(kept) and kept["layers"] == _layers(reader) and all(s.manifest.get("features") == kept for s in sets)
+        kept: dict[str, Any] | None = sets[0].manifest.get("features")
+        fits = (
+            bool(kept) and kept["layers"] == _layers(reader) and all(s.manifest.get("features") == kept for s in sets)
+        )
         if where == "stored" and not fits:
             raise NoRecordsError(
                 f"the answers do not keep the hidden states that this drafter reads (layers "
                 f"{_layers(reader)}): distil with --features, or read them on the fly (--features live)"
             )
         longest = max_length or 10**9
-        rows = datasets.concatenate_datasets([each.rows.select_columns(["input_ids", "prompt_length"]) for each in sets])
+        rows = datasets.concatenate_datasets(
+            [each.rows.select_columns(["input_ids", "prompt_length"]) for each in sets]
+        )
         visual = torch.tensor(sorted(visual_token_ids(unwrap(reader.model).config).values()))
         numbers, dropped = [], Counter[str]()
         for number, row in enumerate(rows):

@@ -68,7 +68,9 @@ def from_columns(row: Mapping[str, Any], kept: StatesFormat) -> Record:
 
     def tensor(name: str, width: int) -> torch.Tensor:
         data = row[name]
-        flat = torch.frombuffer(bytearray(data), dtype=kept.torch_dtype) if data else torch.empty(0).to(kept.torch_dtype)
+        flat = (
+            torch.frombuffer(bytearray(data), dtype=kept.torch_dtype) if data else torch.empty(0).to(kept.torch_dtype)
+        )
         return flat.view(-1, width)
 
     return Record(

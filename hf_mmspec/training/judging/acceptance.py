@@ -43,7 +43,9 @@ class AcceptanceJudge:
         """`acceptance_length` over all prompts, and `acceptance_length/TASK` for each task."""
         candidate = copy.deepcopy(drafter).to(self.model.dtype).eval()
         mine = self.conversations[self.process :: self.processes]
-        tokens, rounds = accepted_tokens(self.model, self.processor, candidate, mine, self.max_new_tokens, **self.budget)
+        tokens, rounds = accepted_tokens(
+            self.model, self.processor, candidate, mine, self.max_new_tokens, **self.budget
+        )
         if self.processes > 1:
             tokens, rounds = (sum(gather_object([each]), Counter()) for each in (tokens, rounds))
         return lengths(tokens, rounds)

@@ -1,1 +1,4 @@
-"""How a drafter learns from records: order, batches, losses, and Trainer. Knows neither prompts nor files of answers."""
+"""How a drafter learns from records: order, batches, losses, and transformers' Trainer.
+
+Its border: neither prompts nor files of answers.
+"""

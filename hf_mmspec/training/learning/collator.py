@@ -22,9 +22,10 @@ def collate(records: Sequence[Record], knows: Callable[[torch.Tensor], torch.Ten
         knows: which tokens the drafter can say (`TargetParts.knows`); others are left out of the loss. None for all.
 
     Returns:
-        `input_ids (B, N)`, `features (B, N, F)`, `attention_mask` bool `(B, N)`, `image_embeds (visual tokens, H)` of all
-        samples in order, `visual_spans` a list for each sample, `states (B, N, H)` where features are something else, and
-        `labels (B, N)`: the token that slot j should predict, j + 2, where that is an answer's and known, else -100.
+        `input_ids (B, N)`, `features (B, N, F)`, `attention_mask` bool `(B, N)`, `image_embeds (visual tokens, H)` of
+        all samples in order, `visual_spans` a list for each sample, `states (B, N, H)` where features are something
+        else, and `labels (B, N)`: the token that slot j should predict, j + 2, where that is an answer's and known,
+        else -100.
         `shift_labels` is the same tensor: transformers' Trainer counts it as it stands.
 
     Raises:
@@ -36,7 +37,9 @@ def collate(records: Sequence[Record], knows: Callable[[torch.Tensor], torch.Ten
     batch: dict[str, Any] = {
         "input_ids": pad([record.ids[:-1].to(record.features.device) for record in records], 0),
         "features": pad([record.features for record in records], 0),
-        "attention_mask": pad([torch.ones(len(r.ids) - 1, dtype=torch.bool, device=r.features.device) for r in records]),
+        "attention_mask": pad(
+            [torch.ones(len(r.ids) - 1, dtype=torch.bool, device=r.features.device) for r in records]
+        ),
         "image_embeds": torch.cat([record.image_embeds for record in records]),
         "visual_spans": [record.spans for record in records],
         "labels": labels.to(records[0].features.device),

@@ -61,8 +61,8 @@ def _pool(stage: Stage, entries: Sequence[Entry]) -> list[int]:
     pool = [index for index, entry in enumerate(entries) if entry.has_pictures in wanted]
     if not pool:
         raise RecipeError(
-            f"stage {stage.name!r} trains on records of kind {stage.records!r}, but the data has none: distil some, or "
-            "change the recipe (stages.N.records=all)"
+            f"stage {stage.name!r} trains on records of kind {stage.records!r}, but the data has none: distil some, "
+            "or change the recipe (stages.N.records=all)"
         )
     return pool
 

@@ -70,14 +70,15 @@ class DrafterTrainer(Trainer):
         self.drafter.train(was_training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As Trainer's, but a loss that is no number ends the run."""
         if not math.isfinite(logs.get("loss", 0.0)):
             raise FloatingPointError(
-                f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in float32"
+                f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in "
+                "float32"
             )
         super().log(logs, start_time)
 
@@ -135,8 +136,8 @@ def training_arguments(
     processes = int(options.pop("processes", 1))
     if stage.batch_size % (processes * accumulate):
         raise ValueError(
-            f"stage {stage.name!r}: a batch of {stage.batch_size} records cannot be shared by {processes} processes with "
-            f"{accumulate} accumulation steps: change stages.*.batch_size"
+            f"stage {stage.name!r}: a batch of {stage.batch_size} records cannot be shared by {processes} processes "
+            f"with {accumulate} accumulation steps: change stages.*.batch_size"
         )
     every = max(math.ceil(steps / evaluations), 1)
     cosine = {"min_lr_rate": stage.min_learning_rate} if stage.schedule == "cosine_with_min_lr" else {}

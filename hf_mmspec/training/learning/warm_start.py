@@ -29,7 +29,9 @@ def warm_start(module: DrafterWithLoss, batches: Iterable[list[Record]], ridge: 
     drafter = module.drafter
     hidden, fc = drafter.config.hidden_size, getattr(drafter, "fc", None)
     if not isinstance(fc, torch.nn.Linear) or fc.weight.shape != (hidden, 2 * hidden):
-        raise RecipeError(f"closed_form_start: {drafter.config.model_type} has no linear layer over [embedding ; feature]")
+        raise RecipeError(
+            f"closed_form_start: {drafter.config.model_type} has no linear layer over [embedding ; feature]"
+        )
     solution = _ridge(module, batches, hidden, ridge).to(fc.weight)
     fc.weight.copy_(solution[:, :-1])
     if fc.bias is not None:

@@ -56,7 +56,7 @@ class Stage:
         learning_rate, schedule, warmup, min_learning_rate: peak, transformers' name of the schedule, share of the
             steps for the linear warm-up, and what share of the peak a cosine ends at.
         batch_size: records in a step, over all processes and accumulation.
-        unroll: passes in all; 1 is plain, 2 is ViSpec's shortcut mitigation, more train deeper drafts. For FLASH, slots.
+        unroll: passes in all; 1 is plain, 2 is ViSpec's shortcut mitigation, more train deeper drafts. FLASH: slots.
         unroll_decay: pass k weighs `unroll_decay ** k`.
         loss: weights of the terms by name (`losses.py`, `feature_regression`).
         noise: width of the uniform noise on features, times 512 / length (EAGLE-1).
@@ -113,8 +113,8 @@ class Recipe:
     Args:
         family: a `model_type` of `hf_mmspec.modeling.FAMILIES`.
         stages: one after the other.
-        drafter: fields of the drafter's config; those of the target where nothing is said. `draft_vocab_size` picks the
-            most frequent tokens of the answers; without it the family's own choice.
+        drafter: fields of the drafter's config; those of the target where nothing is said. `draft_vocab_size` picks
+            the most frequent tokens of the answers; without it the family's own choice.
         closed_form_start: whether `fc` begins as a ridge regression (`warm_start.py`).
         evaluations: how often L is measured in each stage; the best checkpoint is kept.
         seed: of everything.

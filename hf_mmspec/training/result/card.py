@@ -54,8 +54,9 @@ Share of rounds in which the first choice is right, of those that came so deep (
 
 ## Made of
 
-{parameters:.1f} M parameters, {vocabulary} draft tokens, {layers} decoder layer(s) of width {hidden}. Trained on {records}
-answers of the target itself; {outside:.2%} of their tokens are outside the draft vocabulary and count as misses.
+{parameters:.1f} M parameters, {vocabulary} draft tokens, {layers} decoder layer(s) of width {hidden}. Trained on
+{records} answers of the target itself; {outside:.2%} of their tokens are outside the draft vocabulary and count as
+misses.
 `training.json` says by which recipe, from which data and by which revision.
 """
 

@@ -23,7 +23,9 @@ class FolderInUseError(ValueError):
 
 def insist_on_place(folder: Path) -> None:
     """Raises FolderInUseError where `folder` is neither new, empty nor a drafter's that this command made."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "training.json").exists())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / "training.json").exists())
+    ):
         raise FolderInUseError(f"{folder} holds something else: give a new folder with --out")
 
 

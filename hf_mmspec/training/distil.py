@@ -1,0 +1,127 @@
+"""`mmspec distil`: from a source of prompts to a folder of the target's answers.
+
+Decides the order of things; every step is in `answers/`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_mmspec.data import Source, open_source
+from hf_mmspec.modeling import FAMILIES
+from hf_mmspec.modeling.binding import find_head, fingerprint, unwrap
+
+from .answers.answering import Answering
+from .answers.distil import Distillation, Progress
+from .answers.estimate import estimate
+from .answers.known import KnownAnswers
+from .answers.screening import Screening
+from .answers.store import AnswerStore
+from .features.reading import Reader
+from .features.stored import StatesFormat
+from .recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DistilRun:
+    """What a distillation is asked for.
+
+    Args:
+        source: the prompts.
+        out: where answers go.
+        target: how the target is called.
+        how: greedy or drawn, the longest answer.
+        known: a file of answers (`answers/known.py`) instead of a source; nothing is decoded then.
+        keep: the recipe of the family whose hidden states are kept; None keeps token ids alone.
+        keep_dtype: of these; None for the target's own.
+        max_length: most tokens of prompt and answer; None for the target's own limit.
+        shard_size: prompts that are answered at once.
+        max_skipped: share of samples that may be left out.
+    """
+
+    source: Source
+    out: Path
+    target: str
+    how: Answering = field(default_factory=Answering)
+    known: Path | None = None
+    keep: Recipe | None = None
+    keep_dtype: torch.dtype | None = None
+    max_length: int | None = None
+    shard_size: int = 32
+    max_skipped: float = 0.2
+    seed: int = 0
+
+
+def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
+    """Open the source and the folder; nothing is answered yet.
+
+    Raises:
+        ValueError: the source, the folder or the options do not fit (`DataError`, `AnswerStoreError`).
+    """
+    conversations = KnownAnswers(run.known) if run.known is not None else open_source(run.source)
+    text = unwrap(model).config.get_text_config(decoder=True)
+    reader, kept = None, None
+    if run.keep is not None:
+        layers = layers_of(run.keep, model)
+        dtype = run.keep_dtype or model.dtype
+        reader = Reader(model, processor, layers, dtype)
+        kept = StatesFormat.of(layers, dtype, text.hidden_size).as_dict()
+    max_length = run.max_length or text.max_position_embeddings
+    manifest = {
+        "model": run.target,
+        "target_fingerprint": fingerprint(unwrap(model).get_input_embeddings(), find_head(model)),
+        "data": run.known.name if run.known is not None else run.source.data,
+        "data_fingerprint": conversations.fingerprint(),
+        "prompts": len(conversations),
+        "temperature": run.how.temperature,
+        "max_new_tokens": run.how.max_new_tokens,
+        "max_length": max_length,
+        "shard_size": run.shard_size,
+        "seed": run.seed,
+        "features": kept,
+    }
+    return Distillation(
+        model,
+        processor,
+        conversations,
+        AnswerStore.open(run.out, manifest),
+        run.how,
+        Screening(processor, model, max_length),
+        run.shard_size,
+        run.max_skipped,
+        reader,
+        run.seed,
+    )
+
+
+def layers_of(recipe: Recipe, model: Any) -> tuple[int, ...] | None:
+    """The target's layers that this recipe's drafter reads, see `Drafter.feature_layers`."""
+    fields = {**recipe.drafter, "draft_vocab_size": 1}  # the smallest head: only the layers are asked for
+    return FAMILIES[recipe.family][1].from_target(model, **fields).feature_layers_of(model)
+
+
+def distil(
+    run: DistilRun,
+    model: Any,
+    processor: Any,
+    say: Callable[[str], None] = print,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Answer what is missing; returns the folder, which `datasets.load_from_disk` opens.
+
+    Args:
+        model, processor: the target.
+        say: told what is going to happen and what was left out, a line at a time.
+        progress: told about each shard.
+    """
+    distillation = prepare(run, model, processor)
+    say(str(estimate(distillation)))
+    distillation.run(progress)
+    store = distillation.store
+    for reason, count in store.skipped().most_common():
+        say(f"{count} samples were left out: {reason}")
+    say(f"{store.answered()} answers in {run.out}")
+    return run.out
