@@ -247,7 +247,7 @@ def run_stage(
         **{"processes": PartialState().num_processes, **run.trainer},
     )
     module = DrafterWithLoss(drafter, parts, stage)
-    trainer = DrafterTrainer(module, arguments, picks, BatchMaker(training, parts.knows), judge, run.save_minutes)
+    trainer = DrafterTrainer(module, arguments, picks, BatchMaker(training, module), judge, run.save_minutes)
     checkpoint = last_checkpoint(folder) if folder.exists() else None
     say(f"stage {stage.name!r}: {arguments_text(stage, len(picks))}" + (f", from {checkpoint}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

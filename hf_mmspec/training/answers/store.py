@@ -230,8 +230,8 @@ def insist_on_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < 2 * needed:
         raise OSError(
-            f"{folder}: {free / 1e9:.2f} GB free, but the next shard needs {needed / 1e9:.2f} GB and a reserve. Make room "
-            "and run the same command again; nothing that is finished is lost"
+            f"{folder}: {free / 1e9:.2f} GB free, but the next shard needs {needed / 1e9:.2f} GB and a reserve. Make "
+            "room and run the same command again; nothing that is finished is lost"
         )
 
 

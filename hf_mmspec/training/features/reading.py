@@ -26,7 +26,7 @@ class OtherPromptError(ValueError):
 
 @dataclass(frozen=True)
 class Answered:
-    """A conversation with the target's answer: `ids`, of which `prompt_length` are the prompt's, visual ones expanded."""
+    """A conversation with its answer: `ids`, of which `prompt_length` are the prompt's (visual ones expanded)."""
 
     conversation: Conversation
     ids: Sequence[int]

@@ -17,7 +17,7 @@ from hf_mmspec.modeling.binding import unwrap
 
 from ..answers.rows import from_row
 from ..answers.store import AnswerSet
-from .reading import Reader
+from .reading import Answered, Reader
 from .record import Record
 from .stored import StatesFormat, from_columns
 
@@ -58,9 +58,8 @@ class RecordSource:
             NoRecordsError: none can be used, or hidden states are asked for that are not stored.
         """
         kept: dict[str, Any] | None = sets[0].manifest.get("features")
-        fits = (
-            bool(kept) and kept["layers"] == _layers(reader) and all(s.manifest.get("features") == kept for s in sets)
-        )
+        same = all(each.manifest.get("features") == kept for each in sets)
+        fits = kept is not None and kept["layers"] == _layers(reader) and same
         if where == "stored" and not fits:
             raise NoRecordsError(
                 f"the answers do not keep the hidden states that this drafter reads (layers "
@@ -102,14 +101,17 @@ class RecordSource:
         """The same with some of the rows, `numbers` counting usable ones."""
         return replace(self, numbers=[self.numbers[i] for i in numbers])
 
+    def answered(self, indices: Sequence[int]) -> list[Answered]:
+        """What was asked and answered."""
+        return [from_row(self.rows[self.numbers[index]]) for index in indices]
+
     def records(self, indices: Sequence[int]) -> list[Record]:
         """Usable records by number, pictures included, cut behind `max_length` tokens."""
-        rows = [self.rows[self.numbers[index]] for index in indices]
         if self.is_stored:
             kept = StatesFormat(**self.sets[0].manifest["features"])
-            found = [from_columns(row, kept) for row in rows]
+            found = [from_columns(self.rows[self.numbers[index]], kept) for index in indices]
         else:
-            found = self.reader.read([from_row(row) for row in rows])
+            found = self.reader.read(self.answered(indices))
         return [record.cut_to(self.max_length) for record in found]
 
     def visual_tokens(self) -> list[int]:
