@@ -1,4 +1,4 @@
-"""Permissions of files that other libraries make private: safetensors and tempfile write 0600, whatever the umask says.
+"""Permissions of files that other libraries make private: safetensors and tempfile write 0600 whatever the umask.
 
 Knows no format; a file's content is its writer's business.
 """

@@ -1,4 +1,4 @@
-"""`pipeline(...)` as users call it: the same text with a drafter, which is really used, and other assistants as ever."""
+"""`pipeline(...)` as users call it: the same text with a drafter, which is really used; other assistants as ever."""
 
 import threading
 from pathlib import Path
@@ -193,7 +193,7 @@ def test_the_drafter_of_another_target_is_refused_at_once(target, processor, fol
 
 def test_a_drafter_without_weights_is_our_error_and_no_folder_is_transformers(target, processor, folder, tmp_path):
     (Path(folder) / "model.safetensors").unlink()
-    with pytest.raises(OSError, match="model.safetensors"):
+    with pytest.raises(OSError, match=r"model\.safetensors"):
         make(target, processor, assistant_model=folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises((OSError, ValueError)) as ours:
