@@ -1,5 +1,6 @@
 """`pipeline(...)` as users call it: the same text with a drafter, which is really used; other assistants as ever."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -211,6 +212,19 @@ def test_published_checkpoints_go_by_name_where_their_config_names_no_class_of_t
         recognised[layout] = pipelines.is_drafter(source)
     assert recognised["eagle3_specforge"] and recognised["msd_llava"]
     assert not recognised["msd_qwen2_vl"], "Qwen2VLForConditionalGeneration may be a true assistant"
+
+
+def test_the_example_of_the_docs(target, processor, drafter, drafts, plain, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "how-it-works.md"
+    example = next(block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "pipe = " in block)
+    monkeypatch.chdir(tmp_path)
+    for part in (target, processor):
+        part.save_pretrained("path/or/repo")
+    drafter.save_pretrained("path/or/repo/of/its/drafter")
+    picture().save("photo.jpg", quality=100)
+    names = {}
+    exec(example.replace("max_new_tokens=100", f"max_new_tokens={TOKENS}"), names)
+    assert names["answer"] == plain(chat(Image.open("photo.jpg"), text="What is this?")) and len(drafts) == 1
 
 
 # ---- assistants that are no drafters ----------------------------------------------------------------------------
