@@ -62,8 +62,11 @@ def demo(
 
 @app.command()
 def generate(
-    image: Annotated[Path, typer.Option(help="Image file: PNG, JPEG, WEBP, GIF, BMP or TIFF.")],
-    prompt: Annotated[str, typer.Option(help="What to ask about it.")],
+    prompt: Annotated[str, typer.Option(help="What to ask.")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="PNG, JPEG, WEBP, GIF, BMP or TIFF. Repeat for several; none asks without an image."),
+    ] = None,
     model: Model = None,
     drafter: DrafterName = None,
     dtype: Dtype = "auto",
@@ -72,13 +75,13 @@ def generate(
     temperature: Temperature = 0.0,
     output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("outputs/generate.png"),
 ) -> None:
-    """Your own image and question, and your own model and drafter if you like."""
+    """Your own images and question, and your own model and drafter if you like."""
     _check_options(model, drafter, dtype)
     console = Console()
     with _one_line_errors():
         from hf_mmspec.data.picture_file import open_picture
 
-        opened = open_picture(image)  # before any model is loaded
+        opened = [open_picture(each) for each in image or ()]  # before any model is loaded
         from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
         target, processor, loaded = _load(console, model, drafter, dtype, threads)
@@ -90,7 +93,7 @@ def generate(
             opened,
             prompt,
             output,
-            title=image.name,
+            title=", ".join(each.name for each in image or ()) or "text",
             max_new_tokens=max_new_tokens,
             temperature=temperature,
         )

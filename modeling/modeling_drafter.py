@@ -15,6 +15,7 @@ from .binding import DrafterMismatchError, borrow, describe_target, find_head, i
 from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
+from .file_modes import follow_umask
 from .strict_loading import HUB_OPTIONS, DrafterLoadError, check_draft_map, load_generation_config, load_strictly
 
 __all__ = ["Drafter", "DrafterLoadError", "DrafterMismatchError"]
@@ -174,10 +175,11 @@ class Drafter(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """As `PreTrainedModel.save_pretrained`, with generation_config.json and an `auto_map`, so that the folder
-        loads as remote code once the files of `hf_mmspec.modeling` are put beside it."""
+        loads as remote code once the files of `hf_mmspec.modeling` are put beside it. Files follow the umask."""
         self.config.auto_map = {
             "AutoConfig": f"{type(self.config).__module__.rpartition('.')[2]}.{type(self.config).__name__}",
             "AutoModel": f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}",
         }
         super().save_pretrained(save_directory, **kwargs)
         self.generation_config.save_pretrained(save_directory)
+        follow_umask(*Path(save_directory).glob("*.safetensors"))

@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from hf_mmspec.data import Conversation, check_text, model_inputs, user_message
 from hf_mmspec.demo import samples
 from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.contenders import contenders_with
-from hf_mmspec.evaluation.loading import default_drafter, prepare
+from hf_mmspec.evaluation.loading import default_drafter
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.memory import METHOD, MeasurementError, peak_memory_ratio
 from hf_mmspec.evaluation.report import make_report, summary_lines, table_rows, to_markdown, write_json
@@ -43,10 +44,11 @@ def show_samples(
     for index, sample in enumerate(samples("test", n=3)):
         path = folder / f"{sample['task']}.png"
         sample["image"].save(path)
-        inputs = prepare(processor, sample["messages"], sample["image"], target)
+        conversation = Conversation(sample["messages"], [sample["image"]], task=sample["task"])
+        inputs = _inputs(processor, conversation, target)
         if index == 0:
             warm_up(target, drafter, inputs)
-        question = _last_question(sample["messages"])
+        question = _last_question(conversation)
         console.rule(f"{sample['task']}: {path}", align="left")
         console.print(f"[bold]{escape(question)}[/bold]\n")
         comparisons.append(
@@ -58,7 +60,7 @@ def show_samples(
                 console,
                 max_new_tokens=max_new_tokens,
                 title=sample["task"],
-                image=sample["image"],
+                images=conversation.pictures,
                 question=question,
             )
         )
@@ -70,7 +72,7 @@ def show_one(
     processor: Any,
     drafter: Drafter,
     console: Console,
-    image: Any,
+    images: Sequence[Any],
     prompt: str,
     picture: Path,
     *,
@@ -78,9 +80,13 @@ def show_one(
     max_new_tokens: int,
     temperature: float,
 ) -> bool:
-    """The user's image and question, answered twice; returns whether the answers agree."""
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    inputs = prepare(processor, [{"role": "user", "content": content}], image, target)
+    """The user's images (opened; there may be none) and question, answered twice; returns whether the answers agree.
+
+    Raises:
+        PlaceholderError: the prompt holds a word that the target reads as a place for a picture.
+    """
+    check_text(processor, target.config, prompt)
+    inputs = _inputs(processor, Conversation([user_message(prompt, len(images))], images), target)
     warm_up(target, drafter, inputs)
     comparison = compare(
         target,
@@ -91,7 +97,7 @@ def show_one(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         title=title,
-        image=image,
+        images=images,
         question=prompt,
     )
     return _finish([comparison], console, picture)
@@ -141,8 +147,13 @@ def show_bench(
     return report
 
 
-def _last_question(messages: list[dict[str, Any]]) -> str:
-    return " ".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
+def _inputs(processor: Any, conversation: Conversation, target: PreTrainedModel) -> dict[str, Any]:
+    """What `target.generate` takes, on its device, pixels in its dtype."""
+    return dict(model_inputs(processor, [conversation]).to(target.device, target.dtype))
+
+
+def _last_question(conversation: Conversation) -> str:
+    return " ".join(part["text"] for part in conversation.messages[-1]["content"] if part["type"] == "text")
 
 
 def _finish(comparisons: list[Comparison], console: Console, picture: Path) -> bool:

@@ -20,7 +20,7 @@ class QwenProcessor(Qwen2_5_VLProcessor):
 def qwen_processor():
     """Pictures of 64 to 1024 pixels, a visual token for every 8 x 8 of them."""
     tokenizer = tiny_processor().tokenizer
-    tokenizer.add_special_tokens({"additional_special_tokens": _SPECIAL})
+    tokenizer.add_special_tokens({"additional_special_tokens": _SPECIAL, "image_token": "<|image_pad|>"})
     images = Qwen2VLImageProcessorPil(
         patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 64, "longest_edge": 1024}
     )

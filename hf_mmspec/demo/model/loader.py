@@ -12,6 +12,8 @@ import torch
 from huggingface_hub.constants import HF_HOME
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from hf_mmspec.modeling.file_modes import follow_umask
+
 from .base_model import find_gguf, load_base
 from .fast_dtype import fast_dtype
 from .merge import build_target
@@ -36,6 +38,7 @@ def _merge_into(folder: Path, weights: Path) -> None:
     gguf = find_gguf()
     model = build_target(load_base(gguf), parts, metadata)
     model.to(torch.bfloat16).save_pretrained(folder)
+    follow_umask(*folder.glob("*.safetensors"))
     build_processor(build_tokenizer(gguf)).save_pretrained(folder)
 
 

@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hf_mmspec.modeling.file_modes import follow_umask
+
 WEIGHTS = Path(__file__).parent / "assets" / "target.safetensors"
 Tensors = dict[str, torch.Tensor]
 
@@ -20,6 +22,7 @@ def save_weights(path: Path, tower: Tensors, projector: Tensors, lora: Tensors, 
     tensors = {f"{part}.{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
     small = {k: v.to(torch.bfloat16).contiguous() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(small, path, metadata=metadata)
+    follow_umask(path)
 
 
 def read_weights(path: Path = WEIGHTS) -> tuple[dict[str, Tensors], dict[str, str]]:
