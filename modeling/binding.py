@@ -65,10 +65,10 @@ def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
     text = model.config.get_text_config(decoder=True)
     embeddings = model.get_input_embeddings()
     _check_family(config, model)
-    if config.hidden_size != text.hidden_size:
+    if config.target_width != text.hidden_size:
         raise DrafterMismatchError(
-            f"the drafter has hidden size {config.hidden_size} but the target {text.hidden_size}: it was made for "
-            "another target. Use the drafter of this target, or train one with `mmspec train`."
+            f"the drafter is for hidden size {config.target_width} but the target has {text.hidden_size}: it was made "
+            "for another target. Use the drafter of this target, or train one with `mmspec train`."
         )
     vocab_size = _common_vocabulary(config, text.vocab_size)
     _warn_about_other_weights(config, fingerprint(embeddings, head))

@@ -25,12 +25,13 @@ from .judging.acceptance import BUDGET, AcceptanceJudge
 from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
+from .learning.losses import FEATURE_REGRESSION
 from .learning.order import Entry, steps_of, training_order
 from .learning.target_parts import TargetParts
 from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
 from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
-from .recipes.recipe import Recipe, Stage
+from .recipes.recipe import Recipe, RecipeError, Stage
 from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
@@ -159,6 +160,12 @@ def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[Answ
     fields = dict(recipe.drafter)
     vocab_size = unwrap(model).config.get_text_config(decoder=True).vocab_size
     token_ids = None
+    width = unwrap(model).config.get_text_config(decoder=True).hidden_size
+    if fields.get("hidden_size", width) != width and any(FEATURE_REGRESSION in stage.loss for stage in recipe.stages):
+        raise RecipeError(
+            f"a drafter of width {fields['hidden_size']} has no states to compare with those of a target of {width}: leave "
+            f"{FEATURE_REGRESSION} out of the loss"
+        )
     if fields.get("draft_vocab_size"):
         said = (row["input_ids"][row["prompt_length"] :] for each in answers for row in each.rows)
         token_ids = draft_vocabulary(said, min(fields.pop("draft_vocab_size"), vocab_size), vocab_size)

@@ -74,7 +74,10 @@ class DrafterWithLoss(nn.Module):
         return out.hidden_states
 
     def inputs_embeds(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Merged embeddings `(B, N, H)` in the drafter's dtype: the target's for text, what it saw at pictures."""
+        """Embeddings `(B, N, H)` in the drafter's dtype: its own where it has some (with gradients), else merged ones,
+        the target's for text and what it saw at pictures."""
+        if self.drafter.config.owns_embeddings:
+            return self.drafter.embed_inputs(None, batch["input_ids"])
         with torch.no_grad():
             embeds = self.drafter.embed(batch["input_ids"], self.parts.borrowed)
             if len(batch["image_embeds"]):
