@@ -163,8 +163,8 @@ def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[Answ
     width = unwrap(model).config.get_text_config(decoder=True).hidden_size
     if fields.get("hidden_size", width) != width and any(FEATURE_REGRESSION in stage.loss for stage in recipe.stages):
         raise RecipeError(
-            f"a drafter of width {fields['hidden_size']} has no states to compare with those of a target of {width}: leave "
-            f"{FEATURE_REGRESSION} out of the loss"
+            f"a drafter of width {fields['hidden_size']} has no states to compare with those of a target of {width}: "
+            f"leave {FEATURE_REGRESSION} out of the loss"
         )
     if fields.get("draft_vocab_size"):
         said = (row["input_ids"][row["prompt_length"] :] for each in answers for row in each.rows)
