@@ -66,9 +66,24 @@ def find_columns(asked: Columns, features: Any, where: str) -> Columns:
     for role in ("task", "id"):
         if not getattr(found, role):
             found = replace(found, **{role: _only(features, _KNOWN[role], (role,), found, where)})
-    for role, name in found.named.items():
-        _check_type(role, name, features[name], where)
+    check_columns(found, features, where)
     return found
+
+
+def check_columns(columns: Columns, features: Any, where: str) -> None:
+    """Raises DataError if a column is of a type that its role cannot have."""
+    for role, name in columns.named.items():
+        wanted, fits = _TYPES[role]
+        if not fits(features[name]):
+            kind = _type_name(features[name])
+            chat = f"; for whole conversations use {option('messages')}" if _is_chat(features[name]) else ""
+            raise DataError(f"{where}: column {name!r} must hold {wanted} ({option(role)}), not {kind}{chat}")
+
+
+def holds_paths(columns: Columns, features: Any) -> str | None:
+    """The first column of pictures that holds text, so paths; None if pictures come with the rows."""
+    names = [name for name in (columns.image, columns.images) if name]
+    return next((each for each in names if _is_text(features[each]) or _is_text(_item(features[each]))), None)
 
 
 def _listed(names: Any) -> str:
@@ -106,15 +121,6 @@ def _guess_prompt(asked: Columns, features: Any, where: str) -> Columns:
             f"name it with {option('prompt')}, or with {option('messages')} if it holds whole conversations"
         )
     return replace(asked, **{"messages" if name.lower() in _KNOWN["messages"] else "prompt": name})
-
-
-def _check_type(role: str, name: str, feature: Any, where: str) -> None:
-    wanted, fits = _TYPES[role]
-    if not fits(feature):
-        also = f"; for whole conversations use {option('messages')}" if role == "prompt" and _is_chat(feature) else ""
-        raise DataError(
-            f"{where}: column {name!r} must hold {wanted} for {option(role)}, not {_type_name(feature)}{also}"
-        )
 
 
 def _type_name(feature: Any) -> str:
