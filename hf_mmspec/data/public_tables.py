@@ -67,6 +67,8 @@ def open_public_table(known: PublicSet, name: str, path: str, place: Place) -> t
 def _on_hub(known: PublicSet, name: str, place: Place) -> Place:
     if known.hub is None:
         raise DataError(f"{name} is not on the Hub: say where it is with {name}=PATH")
+    if known.file and known.columns.image and place.pictures is None:  # said before a gigabyte is fetched
+        raise DataError(f"{known.hub} holds paths of pictures: say with --pictures which folder they are in")
     subset = place.subset or known.subset
     return replace(place, data=known.hub, subset=subset, file=known.file, usual_split=known.split)
 

@@ -48,8 +48,10 @@ class RowReader:
 
     def _messages(self, row: Mapping[str, Any]) -> Any:
         asked = self.chat(row) if self.chat else row[self.columns.messages or self.columns.prompt or ""]
-        if asked is None or asked == "":
+        if asked is None or (isinstance(asked, str) and not asked.strip()):
             raise UnusableSample("no prompt", "an empty cell")
+        if self.columns.prompt and not isinstance(asked, str):
+            raise UnusableSample("prompt is not text", type(asked).__name__)
         return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
 
     def _task(self, row: Mapping[str, Any]) -> str:

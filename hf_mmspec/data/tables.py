@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 from datasets import Dataset
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from .errors import DataError
 from .picture_root import PictureRoot
@@ -128,6 +129,9 @@ def _load_files(place: Place, files: Mapping[str, list[Path]]) -> Dataset:
             f"a table is one of {', '.join(FORMATS)}"
         )
     builder, options = FORMATS[suffixes.pop()]
+    if builder == "json":
+        # One chunk, since `datasets` takes types from the first one: lists that come later would turn into text.
+        options = {"chunksize": 1 + max(file.stat().st_size for each in files.values() for file in each)}
     names = {name: [str(file) for file in each] for name, each in files.items()}
     split = place.split or next(iter(files))
     return _load(place, builder, {"data_files": names, "split": split, "name": None, **options})
@@ -138,7 +142,7 @@ def _load_saved(place: Place) -> Dataset:
     try:
         saved = datasets.load_from_disk(str(place.path))
     except Exception as error:
-        raise DataError(f"{place.data}: this saved data set cannot be read: {_first_line(error)}") from error
+        raise DataError(f"{place.data}: this saved data set cannot be read: {_in_one_line(error)}") from error
     if isinstance(saved, Dataset):
         return _undecoded(saved)
     split = place.split or (next(iter(saved)) if len(saved) == 1 else place.usual_split)
@@ -154,21 +158,21 @@ def _load(place: Place, path: str, options: Mapping[str, Any]) -> Dataset:
         return _undecoded(datasets.load_dataset(path, **{**usual, **options}))
     except ConnectionError as error:
         raise DataError(
-            f"{place.data}: no such file or folder here, and the Hub cannot be reached ({_first_line(error)}); "
+            f"{place.data}: no such file or folder here, and the Hub cannot be reached ({_in_one_line(error)}); "
             "check the name, or fetch it once while online"
         ) from error
     except Exception as error:  # the libraries below raise nearly anything on broken files
-        raise DataError(f"{place.data}: {_first_line(error.__cause__ or error)}") from error
+        raise DataError(f"{place.data}: {_in_one_line(error.__cause__ or error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _caches(place: Place) -> tuple[Path, ...]:
     """Where `datasets` itself puts the pictures of a Hub data set."""
     known = datasets.config
-    folders = (place.cache_dir, known.HF_DATASETS_CACHE, known.DOWNLOADED_DATASETS_PATH, known.HF_HUB_CACHE)
+    folders = (place.cache_dir, known.HF_DATASETS_CACHE, known.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
     return tuple(Path(folder) for folder in folders if folder)
 
 
