@@ -40,7 +40,7 @@ class RowReader:
         Raises:
             UnusableSample: it has none, or a picture is missing.
         """
-        values = [each for name in (self.columns.image, self.columns.images) if name for each in _as_list(row[name])]
+        values = _as_list(row[self.columns.image]) if self.columns.image else []
         read, pictures = read_chat(self._messages(row), values)
         messages = append_text(read, self.append) if self.append else read
         found = [self.pictures.find(value) for value in pictures]

@@ -113,6 +113,8 @@ def _open_table(source: Source) -> Conversations:
 def _open_public(source: Source, name: str, path: str) -> Conversations:
     from .public_tables import open_public_table
 
+    if source.columns.named:
+        raise DataError(f"the columns of {name} are known; to choose others, name the data without {name!r}")
     known = PUBLIC_SETS[name]
     rows, pictures = open_public_table(known, name, path, _place(source))
     labels = _labels(known.columns, rows)
@@ -132,10 +134,10 @@ def _labels(columns: Columns, rows: Any) -> tuple[str, ...]:
 
 
 def _conversations(source: Source, rows: Any, reader: RowReader) -> Conversations:
-    paths = holds_paths(reader.columns, rows.features)
-    if paths and reader.pictures.folder is None:
-        raise DataError(f"{source.data}: column {paths!r} holds paths: say with --pictures which folder they are in")
-    fingerprint = _hash(rows._fingerprint, reader.columns, reader.append)
+    image = reader.columns.image
+    if image and reader.pictures.folder is None and holds_paths(rows.features[image]):
+        raise DataError(f"{source.data}: column {image!r} holds paths: say with --pictures which folder they are in")
+    fingerprint = _hash(rows._fingerprint, reader.columns, reader.append, reader.task)
     return Conversations(_range(source, len(rows)), partial(_read_row, rows, reader), fingerprint)
 
 

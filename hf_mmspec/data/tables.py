@@ -73,6 +73,8 @@ def open_table(place: Place) -> Table:
     if pictures is not None and not pictures.is_dir():
         raise DataError(f"{pictures}: no such folder of pictures")
     if place.path.is_file():
+        if place.subset:
+            raise DataError(f"{place.data} is a table, which has no configurations: leave --subset out")
         rows = _load_files(place, {"train": [place.path]})
         return Table(rows, PictureRoot(pictures or place.path.parent, own=True))
     if place.path.is_dir():

@@ -42,7 +42,7 @@ def test_a_name_given_is_taken_and_ends_the_guessing_of_its_role():
     [
         ({"prompt": TEXT, "question": TEXT}, r"'prompt', 'question'.*--prompt-column"),
         ({"prompt": TEXT, "messages": CHAT}, r"'prompt', 'messages'.*--prompt-column or --messages-column"),
-        ({"prompt": TEXT, "image": TEXT, "images": TEXT}, r"'image', 'images'.*--image-column or --images-column"),
+        ({"prompt": TEXT, "image": TEXT, "images": TEXT}, r"'image', 'images'.*--image-column"),
         ({"prompt": TEXT, "id": TEXT, "question_id": TEXT}, r"'id', 'question_id'.*--id-column"),
         ({"caption": TEXT, "image": Image()}, r"'caption', 'image'.*--prompt-column"),
         ({"text": TEXT, "image": Image()}, r"no column known to hold prompts.*--prompt-column"),
@@ -68,6 +68,5 @@ def test_names_given_wrongly():
 
 
 def test_columns_of_paths_are_told_from_columns_of_pictures():
-    columns = Columns(image="image", images="more")
-    assert holds_paths(columns, {"image": Image(), "more": List(TEXT)}) == "more"
-    assert holds_paths(columns, {"image": Image(), "more": List(Image())}) is None
+    assert holds_paths(TEXT) and holds_paths(List(TEXT))
+    assert not any(holds_paths(feature) for feature in (Image(), List(Image()), Value("binary")))

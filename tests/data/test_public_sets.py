@@ -174,6 +174,11 @@ def test_a_copy_without_its_columns(folder):
         public("textvqa", folder.path)
 
 
+def test_columns_of_public_sets_are_not_for_choosing(folder):
+    with pytest.raises(DataError, match="the columns of mmvet are known; to choose others, name the data without"):
+        public("mmvet", folder.path, columns=Columns(prompt="question"))
+
+
 def test_an_empty_cell_is_no_prompt(folder):
     folder.lines({"image": "1.png", "question": None}, {"image": "1.png", "question": "What?"})
     with pytest.raises(UnusableSample, match="no prompt"):

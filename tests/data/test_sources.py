@@ -317,6 +317,7 @@ def test_tables_that_cannot_be_read(folder):
 def test_unknown_split_of_a_table(folder):
     folder.lines({"prompt": "a"})
     fails(r'Unknown split "test"', folder.path, split="test")
+    fails("is a table, which has no configurations", folder.path / "prompts.jsonl", subset="x")
 
 
 # The embedded prompts
