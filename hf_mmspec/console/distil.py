@@ -17,7 +17,7 @@ def distil(
     model: Annotated[
         str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "train",
+    split: Annotated[str | None, typer.Option(help="Split of the data set. Default: the only one, or train.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
     prompt_column: Annotated[str | None, typer.Option(help="Column of the question. Default: by its name.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the picture, or of a list of them.")] = None,

@@ -21,7 +21,7 @@ def columns_of(
 
 def source_of(
     data: str,
-    split: str,
+    split: str | None,
     subset: str | None,
     columns: Columns,
     append: str,
