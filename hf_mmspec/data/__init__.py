@@ -3,7 +3,22 @@
 Its border: nothing here knows a model, a drafter or a benchmark.
 """
 
+from .columns import Columns
 from .conversation import Conversation, model_inputs, user_message
+from .errors import DataError, UnusableSample
 from .picture_file import PictureError, open_picture
+from .sources import Conversations, Source, open_source
 
-__all__ = ["Conversation", "PictureError", "model_inputs", "open_picture", "user_message"]
+__all__ = [
+    "Columns",
+    "Conversation",
+    "Conversations",
+    "DataError",
+    "PictureError",
+    "Source",
+    "UnusableSample",
+    "model_inputs",
+    "open_picture",
+    "open_source",
+    "user_message",
+]

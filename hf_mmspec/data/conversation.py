@@ -15,8 +15,8 @@ class Conversation:
     """A conversation that waits for an answer: its last message is the user's.
 
     Args:
-        messages: `{"role": ..., "content": [...]}` each, where a part of the content is `{"type": "text", "text": ...}`
-            or `{"type": "image"}`, a place for the next picture.
+        messages: `{"role": ..., "content": [...]}` each, where a part of the content is
+            `{"type": "text", "text": ...}` or `{"type": "image"}`, a place for the next picture.
         pictures: one for each place, in order, as anything that `open_picture` opens; not opened yet.
         task: what the report counts it under.
         key: names it within its source, so that an interrupted run finds it again.
