@@ -37,8 +37,8 @@ class RawRows(VisualRows):
 
 
 class SkippedRows(VisualRows):
-    """Visual positions are cut out before the shift: the drafter reads the conversation as if it had no images, but for
-    what the target's features of the text say about them (text-only drafters, e.g. EAGLE-2 as published).
+    """Visual positions are cut out before the shift: the drafter reads the conversation as if it had no images, but
+    for what the target's features of the text say about them (text-only drafters, e.g. EAGLE-2 as published).
 
     The first text after an image is joined with the feature of the last text before it. Text that follows an image
     without any text before has no such feature, hence no row.
@@ -62,6 +62,8 @@ def _cut(is_text: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torc
     next_is_text = torch.nn.functional.pad(is_text[1:], (0, 1), value=True)[slots]
     last_text = torch.where(is_text[slots], slots, -1).cummax(0).values if len(slots) else slots
     keep = next_is_text & (last_text >= 0)
-    if len(slots) and not is_text[slots].any():  # nothing but an image: the first token of the answer still needs a row
+    if (
+        len(slots) and not is_text[slots].any()
+    ):  # nothing but an image: the first token of the answer still needs a row
         keep, last_text = slots == slots[-1], slots
     return slots[keep], last_text[keep]
