@@ -55,15 +55,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Files:
-    """Where results go, as far as they are wanted; folders are made."""
+    """Where results go, as far as they are wanted."""
 
     json: Path | None = None
     markdown: Path | None = None
     plots: Path | None = None
 
+    def make_folders(self) -> None:
+        """Before anything is measured, so that a place that cannot be written costs nothing."""
+        for folder in (self.json and self.json.parent, self.markdown and self.markdown.parent, self.plots):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+
 
 def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
     """Measure all contenders, print the table and write the files that are asked for; returns the report."""
+    files.make_folders()
     draw = _plotter() if files.plots else None  # matplotlib may be missing: better known before than after
     with console.status("loading the models") as status:
         target, processor = loading.load_target(run.model, run.dtype)
@@ -134,5 +141,4 @@ def _write(report: dict[str, Any], files: Files) -> None:
     if files.json is not None:
         write_json(report, files.json)
     if files.markdown is not None:
-        files.markdown.parent.mkdir(parents=True, exist_ok=True)
         files.markdown.write_text(to_markdown(report))

@@ -1,4 +1,4 @@
-"""Acceptance length as a metric of the `evaluate` library: `evaluate.load(path of this file)`, offline too.
+"""Acceptance length as a metric of the `evaluate` library: `evaluate.load(acceptance.METRIC)`, offline too.
 
 Wraps `acceptance.py`; runs no model. `evaluate` copies this file before it imports it, so its imports are absolute.
 """

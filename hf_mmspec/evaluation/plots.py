@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from .contenders import LOOP
 from .report import summary_name
 
-_COLOURS = ("#1f9d7f", "#e08a1e", "#3b6fb6", "#b6488f", "#6b7785", "#8a9a2b", "#5f4bb6", "#c0504d")
 _PARTS = {"draft": "#e08a1e", "verify": "#3b6fb6", "other": "#aab4bf"}
 _SIZE, _DPI = (9.0, 4.8), 130  # inches, dots per inch
 
@@ -57,9 +57,10 @@ def _speed(axes: Axes, report: Mapping[str, Any]) -> bool:
 def _acceptance(axes: Axes, report: Mapping[str, Any]) -> bool:
     """Lines over the positions of drafts."""
     lines = {name: row["acceptance_by_position"] for name, row in report["summary"].items() if _drafts(name, row)}
-    for number, (name, shares) in enumerate(lines.items()):
+    for name, shares in lines.items():
+        colour = _colour(list(report["summary"]).index(name))
         label = f"{name} (L {report['summary'][name]['acceptance_length']:.2f})"
-        axes.plot(range(1, len(shares) + 1), shares, "o-", ms=4, color=_colour(number), label=label)
+        axes.plot(range(1, len(shares) + 1), shares, "o-", ms=4, color=colour, label=label)
     axes.set_ylim(0, 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, "Acceptance by position, given that the drafts before were accepted", "draft", "share accepted")
@@ -98,8 +99,9 @@ def _drafts(name: str, row: Mapping[str, Any]) -> bool:
     return bool(row.get("acceptance_by_position")) and name.partition("@")[0] != LOOP
 
 
-def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
+def _colour(number: int) -> Any:
+    """A drafter's colour, by its place in the summary."""
+    return colormaps["tab20"](number % 20)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

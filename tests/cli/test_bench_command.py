@@ -79,6 +79,13 @@ def test_an_unknown_task_is_one_line(run, loaded, data):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--plots"])
+def test_a_place_that_cannot_be_written_costs_nothing(run, loaded, tmp_path, option):
+    (tmp_path / "file").touch()
+    result = bench(run, option, "file/deep/x")
+    assert result.exit_code == 2 and not loaded and "file" in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_a_wrong_answer_fails_the_command(run, loaded, monkeypatch, tmp_path):
     def with_a_wrong_token(*arguments):
         found = contenders.answer(*arguments)

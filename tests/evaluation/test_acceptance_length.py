@@ -1,14 +1,10 @@
 """Acceptance length as a metric of the `evaluate` library, loaded from the file as a user would, offline."""
 
-from pathlib import Path
-
 import pytest
 
-import hf_mmspec.evaluation
-from hf_mmspec.evaluation.acceptance import from_rounds
+from hf_mmspec.evaluation.acceptance import METRIC, from_rounds
 
 evaluate = pytest.importorskip("evaluate")
-SCRIPT = Path(hf_mmspec.evaluation.__file__).parent / "acceptance_length.py"
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +13,7 @@ def metric(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_EVALUATE_OFFLINE", "1")
         patch.setattr("evaluate.loading.init_dynamic_modules", lambda *_: _modules(cache, patch))
-        yield evaluate.load(str(SCRIPT), cache_dir=str(cache))
+        yield evaluate.load(METRIC, cache_dir=str(cache))
 
 
 def _modules(folder, patch):
