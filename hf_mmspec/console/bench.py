@@ -24,7 +24,7 @@ from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import settings_lines, summary_lines, table_rows, to_markdown
 from hf_mmspec.evaluation.memory import METHOD, MeasurementError, Question, peak_memory_ratios
 from hf_mmspec.evaluation.processors import active_processors
-from hf_mmspec.evaluation.prompts import Prompts, collect_prompts
+from hf_mmspec.evaluation.prompts import Prompts, collect_prompts, split_of
 from hf_mmspec.evaluation.report import make_report, write_json
 
 _MEMORY_TOKENS = 128
@@ -115,6 +115,7 @@ def _found(run: Run, target: PreTrainedModel, prompts: Prompts) -> dict[str, Any
     return {
         "model": run.model,
         "drafters": [asdict(entry) for entry in run.entries],
+        "splits": {data: split_of(data, run.settings.split) for data in run.settings.data},
         "prompts": {task: len(members) for task, members in prompts.by_task.items()},
         "skipped": dict(prompts.skipped),
         "processors": {

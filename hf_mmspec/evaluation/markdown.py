@@ -44,7 +44,8 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 def settings_lines(settings: dict[str, Any]) -> list[str]:
     """Data, what was skipped of it, and the processors at work."""
-    lines = [f"* Data: {', '.join(settings['data'])}; split {settings['split'] or 'as the data says'}."]
+    splits = settings.get("splits", {})
+    lines = [f"* Data: {', '.join(f'{data} ({split})' for data, split in splits.items())}."] if splits else []
     for temperature, names in settings.get("processors", {}).items():
         lines.append(f"* Logits processors at T = {temperature}: {', '.join(names) or 'none'}.")
     for reason, count in settings.get("skipped", {}).items():

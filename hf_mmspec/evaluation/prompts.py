@@ -46,7 +46,7 @@ def open_data(
     Args:
         data: as `Source.data`.
         samples: prompts of each task that are wanted.
-        split: where None, `"test"` of the embedded data and `"train"`, the one split of a folder or file, of others.
+        split: see `split_of`.
         columns: of tables; guessed where it is safe.
 
     Raises:
@@ -55,12 +55,22 @@ def open_data(
     names = unique_names([Path(each).name or each for each in data])
     sources = {}
     for name, each in zip(names, data, strict=True):
-        if each.partition(":")[0] == EMBEDDED:
-            source = Source(each, split or "test", limit=samples * len(TASKS))
+        if _is_embedded(each):
+            source = Source(each, split_of(each, split), limit=samples * len(TASKS))
         else:
-            source = Source(each, split or "train", columns=columns or Columns())
+            source = Source(each, split_of(each, split), columns=columns or Columns())
         sources[name] = open_source(source)
     return sources
+
+
+def split_of(data: str, split: str | None) -> str:
+    """The split that is read: where None is asked for, `"test"` of the embedded data and `"train"`, the one split of
+    a folder or file, of others."""
+    return split or ("test" if _is_embedded(data) else "train")
+
+
+def _is_embedded(data: str) -> bool:
+    return data.partition(":")[0] == EMBEDDED
 
 
 def unique_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:

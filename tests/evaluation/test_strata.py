@@ -82,10 +82,14 @@ def test_processors_are_those_of_the_targets_generation_config(target):
 
 def test_settings_say_what_was_skipped_and_what_was_active():
     lines = settings_lines(
-        {"data": ("mine",), "split": None, "skipped": {"no prompt": 2}, "processors": {"0": [], "1": ["A()", "B()"]}}
+        {
+            "splits": {"mine": "train", "embedded": "val"},
+            "skipped": {"no prompt": 2},
+            "processors": {"0": [], "1": ["A()", "B()"]},
+        }
     )
     assert lines == [
-        "* Data: mine; split as the data says.",
+        "* Data: mine (train), embedded (val).",
         "* Logits processors at T = 0: none.",
         "* Logits processors at T = 1: A(), B().",
         "* Skipped: 2 x no prompt.",
