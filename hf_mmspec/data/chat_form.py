@@ -97,7 +97,7 @@ def _read_message(message: Any) -> _Turn:
 
 
 def _role(name: Any) -> str:
-    if name not in _ROLES:
+    if not isinstance(name, str) or name not in _ROLES:
         raise UnusableSample("unknown message role", str(name)[:40])
     return _ROLES[name]
 
@@ -130,7 +130,8 @@ def _read_part(part: Any) -> str | _Place:
         return known["text"]
     if kind == "image":
         value = next((known[key] for key in ("image", "path", "url", "base64") if key in known), None)
-        return _Place(value, known.get("index"))
+        index = known.get("index")
+        return _Place(value, index if isinstance(index, int) else None)
     if kind == "image_url":
         url = known.get("image_url")
         return _Place(url.get("url") if isinstance(url, Mapping) else url)

@@ -8,13 +8,14 @@ from typing import Any
 
 from .errors import DataError
 
-_KNOWN = {
+KNOWN_NAMES = {
     "messages": ("messages", "conversations", "conversation"),
     "prompt": ("prompt", "question", "instruction", "query"),
-    "pictures": ("image", "images", "image_path", "file_name", "img", "picture", "pictures"),
+    "image": ("image", "images", "image_path", "file_name", "img", "picture", "pictures"),
     "task": ("task", "category"),
     "id": ("id", "question_id"),
 }
+"""Role -> names that are safe to guess, in small letters."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,6 @@ class Columns:
     Args:
         prompt: what the user asks, text.
         image: a picture: a path, bytes or a `datasets.Image`; or a list of them. Empty in rows without one.
-        images: as `image`, and put behind it; nothing else sets them apart.
         messages: a conversation in chat form, instead of `prompt`.
         task: what a report counts the row under.
         id: becomes a part of the conversation's key.
@@ -32,7 +32,6 @@ class Columns:
 
     prompt: str | None = None
     image: str | None = None
-    images: str | None = None
     messages: str | None = None
     task: str | None = None
     id: str | None = None
@@ -61,14 +60,27 @@ def find_columns(asked: Columns, features: Any, where: str) -> Columns:
     for role, name in asked.named.items():
         if name not in features:
             raise DataError(f"{where} has no column {name!r} ({option(role)}); it has {_listed(features)}")
-    found = _guess_pictures(asked, features, where)
-    found = _guess_prompt(found, features, where)
+    found = _with_guess(asked, "image", features, where)
+    found = _with_prompt(found, features, where)
     for role in ("task", "id"):
-        if not getattr(found, role):
-            found = replace(found, **{role: _only(features, _KNOWN[role], (role,), found, where)})
-    for role, name in found.named.items():
-        _check_type(role, name, features[name], where)
+        found = _with_guess(found, role, features, where)
+    check_columns(found, features, where)
     return found
+
+
+def check_columns(columns: Columns, features: Any, where: str) -> None:
+    """Raises DataError if a column is of a type that its role cannot have."""
+    for role, name in columns.named.items():
+        wanted, fits = TYPES[role]
+        if not fits(features[name]):
+            kind = _type_name(features[name])
+            chat = f"; for whole conversations use {option('messages')}" if _is_chat(features[name]) else ""
+            raise DataError(f"{where}: column {name!r} must hold {wanted} ({option(role)}), not {kind}{chat}")
+
+
+def holds_paths(feature: Any) -> bool:
+    """Whether a column of pictures holds text, so paths: such pictures do not come with the rows."""
+    return _is_text(feature) or _is_text(_item(feature))
 
 
 def _listed(names: Any) -> str:
@@ -84,37 +96,27 @@ def _only(features: Any, known: tuple[str, ...], roles: tuple[str, ...], taken: 
     return fits[0] if fits else None
 
 
-def _guess_pictures(asked: Columns, features: Any, where: str) -> Columns:
-    if asked.image or asked.images:
-        return asked
-    return replace(asked, image=_only(features, _KNOWN["pictures"], ("image", "images"), asked, where))
+def _with_guess(asked: Columns, role: str, features: Any, where: str) -> Columns:
+    known = asked.named.get(role) or _only(features, KNOWN_NAMES[role], (role,), asked, where)
+    return replace(asked, **{role: known})
 
 
-def _guess_prompt(asked: Columns, features: Any, where: str) -> Columns:
+def _with_prompt(asked: Columns, features: Any, where: str) -> Columns:
     """Either a prompt or messages. A column "text" beside pictures is mostly a caption, so it must be named there."""
     if asked.prompt and asked.messages:
         raise DataError(f"{where}: give {option('prompt')} or {option('messages')}, not both")
     if asked.prompt or asked.messages:
         return asked
-    known = _KNOWN["prompt"] + _KNOWN["messages"]
-    name = _only(features, known, ("prompt", "messages"), asked, where)
-    if name is None and not (asked.image or asked.images):
-        name = _only(features, ("text",), ("prompt",), asked, where)
+    roles = ("prompt", "messages")
+    name = _only(features, KNOWN_NAMES["prompt"] + KNOWN_NAMES["messages"], roles, asked, where)
+    if name is None and not asked.image:
+        name = _only(features, ("text",), roles, asked, where)
     if name is None:
         raise DataError(
             f"{where} has no column known to hold prompts among {_listed(features)}: "
             f"name it with {option('prompt')}, or with {option('messages')} if it holds whole conversations"
         )
-    return replace(asked, **{"messages" if name.lower() in _KNOWN["messages"] else "prompt": name})
-
-
-def _check_type(role: str, name: str, feature: Any, where: str) -> None:
-    wanted, fits = _TYPES[role]
-    if not fits(feature):
-        also = f"; for whole conversations use {option('messages')}" if role == "prompt" and _is_chat(feature) else ""
-        raise DataError(
-            f"{where}: column {name!r} must hold {wanted} for {option(role)}, not {_type_name(feature)}{also}"
-        )
+    return replace(asked, **{"messages" if name.lower() in KNOWN_NAMES["messages"] else "prompt": name})
 
 
 def _type_name(feature: Any) -> str:
@@ -149,20 +151,15 @@ def _is_picture(feature: Any) -> bool:
     return _is_text(feature) or _is(feature, "Image", "binary", "large_binary", "null")
 
 
-def _is_pictures(feature: Any) -> bool:
-    return _is_picture(feature) or _is_picture(_item(feature))
-
-
 def _is_chat(feature: Any) -> bool:
     if isinstance(feature, dict):  # how older versions of datasets keep a list of structs
         return all(_item(each) is not None for each in feature.values())
     return _is(feature, "Json") or isinstance(_item(feature), dict) or _is(_item(feature), "Json")
 
 
-_TYPES = {
+TYPES = {
     "prompt": ("text", _is_text),
-    "image": ("pictures or their paths", _is_pictures),
-    "images": ("pictures or their paths", _is_pictures),
+    "image": ("pictures or their paths", lambda each: _is_picture(each) or _is_picture(_item(each))),
     "messages": ("lists of messages", _is_chat),
     "task": ("names", _is_label),
     "id": ("names or whole numbers", _is_label),

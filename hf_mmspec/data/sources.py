@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, overload
 
-from .columns import Columns, find_columns
+from .columns import Columns, find_columns, holds_paths
 from .conversation import Conversation
 from .errors import DataError, UnusableSample
+from .public_sets import PUBLIC_SETS
 from .rows import RowReader
 
 
@@ -23,9 +24,11 @@ class Source:
     """What is to be opened.
 
     Args:
-        data: a Hub id, a folder, a table file, or "embedded" (all its tasks in turn), "embedded:scene",
-            "embedded:chart", "embedded:dialog", "embedded:text".
-        split: of the data set; of the embedded generators train, val or test.
+        data: a Hub id, a folder, a table file; the name of a public set (`public_sets.py`), as it is for the Hub's or
+            NAME=PATH for a local copy; or "embedded" (all its tasks in turn), "embedded:scene", "embedded:chart",
+            "embedded:dialog", "embedded:text".
+        split: of the data set; of the embedded generators train, val or test. None is the only one there is, else
+            the usual one, which is "train" but for public sets to measure on.
         subset: a Hub data set's configuration.
         columns: which column is what; guessed where it is None and safe.
         append: put behind the last user message, such as ViSpec's "Please answer with at least 1000 words."
@@ -36,7 +39,7 @@ class Source:
     """
 
     data: str
-    split: str = "train"
+    split: str | None = None
     subset: str | None = None
     columns: Columns = field(default_factory=Columns)
     append: str = ""
@@ -94,19 +97,48 @@ def open_source(source: Source) -> Conversations:
     name, _, task = source.data.partition(":")
     if name == "embedded":
         return _open_embedded(source, task or None)
+    name, _, path = source.data.partition("=")
+    return _open_public(source, name, path) if name in PUBLIC_SETS else _open_table(source)
+
+
+def _open_table(source: Source) -> Conversations:
     from .tables import open_table  # `datasets` takes a second to import
 
-    table = open_table(
-        source.data, source.split, source.subset, source.pictures, source.revision, source.token, source.cache_dir
-    )
+    table = open_table(_place(source))
     columns = find_columns(source.columns, table.rows.features, source.data)
-    labels = tuple(getattr(table.rows.features[columns.task], "names", ())) if columns.task else ()
-    reader = RowReader(columns, table.pictures, labels, source.append)
-    rows = table.rows.select_columns(list(dict.fromkeys(columns.named.values())))
-    numbers = _range(source, len(rows))
-    return Conversations(
-        numbers, partial(_read_row, rows, reader), _hash(table.rows._fingerprint, columns, source.append)
-    )
+    reader = RowReader(columns, table.pictures, _labels(columns, table.rows), source.append)
+    return _conversations(source, table.rows.select_columns(sorted(set(columns.named.values()))), reader)
+
+
+def _open_public(source: Source, name: str, path: str) -> Conversations:
+    from .public_tables import open_public_table
+
+    if source.columns.named:
+        raise DataError(f"the columns of {name} are known; to choose others, name the data without {name!r}")
+    known = PUBLIC_SETS[name]
+    rows, pictures = open_public_table(known, name, path, _place(source))
+    labels = _labels(known.columns, rows)
+    reader = RowReader(known.columns, pictures, labels, source.append or known.append, name, known.chat)
+    return _conversations(replace(source, limit=source.limit or known.limit), rows, reader)
+
+
+def _place(source: Source) -> Any:
+    from .tables import Place
+
+    shared = {field.name for field in fields(Place)} & {field.name for field in fields(Source)}
+    return Place(**{name: getattr(source, name) for name in shared})
+
+
+def _labels(columns: Columns, rows: Any) -> tuple[str, ...]:
+    return tuple(getattr(rows.features[columns.task], "names", ())) if columns.task else ()
+
+
+def _conversations(source: Source, rows: Any, reader: RowReader) -> Conversations:
+    image = reader.columns.image
+    if image and reader.pictures.folder is None and holds_paths(rows.features[image]):
+        raise DataError(f"{source.data}: column {image!r} holds paths: say with --pictures which folder they are in")
+    fingerprint = _hash(rows._fingerprint, reader.columns, reader.append, reader.task)
+    return Conversations(_range(source, len(rows)), partial(_read_row, rows, reader), fingerprint)
 
 
 def _read_row(rows: Any, reader: RowReader, number: int) -> Conversation:
@@ -116,11 +148,12 @@ def _read_row(rows: Any, reader: RowReader, number: int) -> Conversation:
 def _open_embedded(source: Source, task: str | None) -> Conversations:
     from . import embedded  # which imports the demo, and that may import this package
 
-    size = embedded.size(task, source.split)
+    split = source.split or "train"
+    size = embedded.size(task, split)
     if size is None and source.limit is None:
         raise DataError(f"{source.data} never ends: say how many with --limit")
-    read = partial(embedded.conversation, source.split, task, source.append)
-    return Conversations(_range(source, size), read, _hash(source.data, source.split, source.append))
+    read = partial(embedded.conversation, split, task, source.append)
+    return Conversations(_range(source, size), read, _hash(source.data, split, source.append))
 
 
 def _range(source: Source, size: int | None) -> range:

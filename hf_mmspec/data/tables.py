@@ -1,16 +1,17 @@
 """Opens what `--data` names with `datasets`: a table file, a folder with one, a saved data set, or one of the Hub.
 
-Knows no columns: rows come as they are, pictures undecoded.
+Knows no columns: rows come as they are, with pictures as bytes and paths.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Dataset
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from .errors import DataError
 from .picture_root import PictureRoot
@@ -24,7 +25,34 @@ FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}),
 }
 """Suffix of a table -> its loader in `datasets`, and how that is to read it."""
-_SAVED = ("state.json", "dataset_info.json", "dataset_dict.json")
+_SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` leaves
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table is, as `datasets.load_dataset` takes it.
+
+    Args:
+        data: a table file, a folder, or the id of a data set of the Hub.
+        split: None is the only one there is, else `usual_split`.
+        file: the table's name within `data`, where it has several.
+        pictures: the folder that picture paths are relative to; None is the table's own.
+    """
+
+    data: str
+    split: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    token: str | None = None
+    cache_dir: str | None = None
+    pictures: str | None = None
+    file: str | None = None
+    usual_split: str = "train"
+
+    @property
+    def path(self) -> Path:
+        path = Path(self.data).expanduser()
+        return path / self.file if self.file and (path / self.file).is_file() else path
 
 
 @dataclass(frozen=True)
@@ -33,151 +61,135 @@ class Table:
 
     rows: Dataset
     pictures: PictureRoot
-    name: str
 
 
-def open_table(
-    data: str,
-    split: str = "train",
-    subset: str | None = None,
-    pictures: str | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: str | None = None,
-) -> Table:
-    """The rows of `data`: a table file, a folder, or a data set of the Hub.
-
-    Args:
-        data, split, subset, revision, token, cache_dir: as `datasets.load_dataset` takes them.
-        pictures: the folder that the table's picture paths are relative to; None: the table's own.
+def open_table(place: Place) -> Table:
+    """Opens the table of a place.
 
     Raises:
         DataError: no such data, no table in it, several, no such split, or it cannot be read.
     """
-    path = Path(data).expanduser()
-    if pictures is not None and not Path(pictures).expanduser().is_dir():
+    pictures = Path(place.pictures).expanduser() if place.pictures else None
+    if pictures is not None and not pictures.is_dir():
         raise DataError(f"{pictures}: no such folder of pictures")
-    folder = Path(pictures).expanduser() if pictures else None
-    if path.is_file():
-        rows = _load_files(data, {"train": [path]}, split, cache_dir)
-        return Table(rows, PictureRoot(folder or path.parent, own=True), data)
-    if path.is_dir():
-        return _open_folder(data, path, split, subset, folder, cache_dir)
-    if path.suffix or data.count("/") > 1 or data.startswith((".", "/", "~")):
-        raise DataError(f"{data}: no such file or folder")
-    options = {"revision": revision, "token": token, "cache_dir": cache_dir}
-    rows = _load(data, data, subset, split, {key: value for key, value in options.items() if value is not None})
-    return Table(rows, PictureRoot(folder, caches=_caches(cache_dir)), data)
+    if place.path.is_file():
+        if place.subset:
+            raise DataError(f"{place.data} is a table, which has no configurations: leave --subset out")
+        rows = _load_files(place, {"train": [place.path]})
+        return Table(rows, PictureRoot(pictures or place.path.parent, own=True))
+    if place.path.is_dir():
+        return _open_folder(place, pictures)
+    if place.path.suffix in FORMATS or place.data.count("/") > 1 or place.data.startswith((".", "/", "~")):
+        raise DataError(f"{place.data}: no such file or folder")
+    options = {"revision": place.revision, "token": place.token, "data_files": place.file}
+    rows = _load(place, place.data, {key: value for key, value in options.items() if value is not None})
+    return Table(rows, PictureRoot(pictures, caches=_caches(place)))
 
 
-def _open_folder(
-    data: str, path: Path, split: str, subset: str | None, pictures: Path | None, cache_dir: str | None
-) -> Table:
-    root = PictureRoot(pictures or path, own=True)
-    if any((path / name).exists() for name in _SAVED):
-        return Table(_load_saved(data, path, split), root, data)
-    tables = _tables(data, path, split) if subset is None else {}
+def _open_folder(place: Place, pictures: Path | None) -> Table:
+    if any((place.path / name).exists() for name in _SAVED):
+        return Table(_load_saved(place), PictureRoot(pictures or place.path, own=True))
+    tables = {} if place.subset else _tables(place)
     if tables:
-        rows = _load_files(data, tables, split, cache_dir)
-        return Table(rows, PictureRoot(pictures or next(iter(tables.values()))[0].parent, own=True), data)
-    if not any(file.suffix.lower() in FORMATS for file in path.rglob("*")):
+        parent = next(iter(tables.values()))[0].parent
+        return Table(_load_files(place, tables), PictureRoot(pictures or parent, own=True))
+    if not any(file.suffix.lower() in FORMATS for file in place.path.rglob("*")):
         raise DataError(
-            f"{data}: no table in this folder; add one, such as a prompts.jsonl with a line "
+            f"{place.data}: no table in this folder; add one, such as a prompts.jsonl with a line "
             '{"image": "1.jpg", "prompt": "What is this?"} for each prompt'
         )
-    return Table(_load(data, str(path), subset, split, {"cache_dir": cache_dir}), root, data)
+    return Table(_load(place, str(place.path), {}), PictureRoot(pictures or place.path, own=True))
 
 
-def _tables(data: str, folder: Path, split: str) -> dict[str, list[Path]]:
-    """Split -> its files: those named after a split, else the only one, which is "train"; none: an empty dict."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in FORMATS)
-    files += sorted(file for file in folder.glob("*/metadata.*") if file.suffix.lower() in FORMATS)
+def _tables(place: Place) -> dict[str, list[Path]]:
+    """The wanted split -> its files: those named after it, or the only one there is, which is "train"."""
+    files = _table_files(place.path)
+    if len(files) < 2:
+        return {"train": files} if files else {}
     splits: dict[str, list[Path]] = {}
     for file in files:
-        name = file.parent.name if file.parent != folder else re.split(r"-\d{5}-of-", file.stem)[0]
+        name = re.split(r"-\d{5}-of-", file.stem)[0] if file.parent == place.path else file.parent.name
         splits.setdefault(name, []).append(file)
-    if len(files) == 1:
-        return {"train": files}
-    wanted = re.split(r"[\[+]", split)[0]
-    if not splits or wanted in splits:
-        return {wanted: splits[wanted]} if splits else {}
-    raise DataError(
-        f"{data}: no table of the split {wanted!r} among {', '.join(f.name for f in files)}: "
-        "name one of these files instead of the folder, or its split"
-    )
+    wanted = re.split(r"[\[+]", place.split or place.usual_split)[0]
+    if wanted not in splits:
+        names = ", ".join(str(file.relative_to(place.path)) for file in files)
+        raise DataError(f"{place.data}: none of {names} is called {wanted}: name the file, or a split that is there")
+    return {wanted: splits[wanted]}
 
 
-def _load_files(data: str, files: Mapping[str, list[Path]], split: str, cache_dir: str | None) -> Dataset:
+def _table_files(folder: Path) -> list[Path]:
+    """Tables in a folder itself, and `metadata.*` as `datasets.ImageFolder` has it in a folder for each split."""
+    files = [*folder.iterdir(), *folder.glob("*/metadata.*")]
+    return sorted({file for file in files if file.is_file() and file.suffix.lower() in FORMATS})
+
+
+def _load_files(place: Place, files: Mapping[str, list[Path]]) -> Dataset:
     suffixes = {file.suffix.lower() for each in files.values() for file in each}
     if len(suffixes) > 1 or not suffixes <= set(FORMATS):
         raise DataError(
-            f"{data}: {' and '.join(sorted(suffixes))} cannot be read as one table; "
+            f"{place.data}: {' and '.join(sorted(suffixes)) or 'a file without suffix'} cannot be read as one table; "
             f"a table is one of {', '.join(FORMATS)}"
         )
     builder, options = FORMATS[suffixes.pop()]
+    if builder == "json":
+        # One chunk, since `datasets` takes types from the first one: lists that come later would turn into text.
+        options = {"chunksize": 1 + max(file.stat().st_size for each in files.values() for file in each)}
     names = {name: [str(file) for file in each] for name, each in files.items()}
-    return _load(data, builder, None, split, {"data_files": names, "cache_dir": cache_dir, **options})
+    split = place.split or next(iter(files))
+    return _load(place, builder, {"data_files": names, "split": split, "name": None, **options})
 
 
-def _load_saved(data: str, path: Path, split: str) -> Dataset:
+def _load_saved(place: Place) -> Dataset:
     """What `save_to_disk` wrote: one data set, whatever the split, or a dict of splits."""
     try:
-        saved = datasets.load_from_disk(str(path))
+        saved = datasets.load_from_disk(str(place.path))
     except Exception as error:
-        raise DataError(f"{data}: this saved data set cannot be read: {_first_line(error)}") from error
+        raise DataError(f"{place.data}: this saved data set cannot be read: {_in_one_line(error)}") from error
     if isinstance(saved, Dataset):
         return _undecoded(saved)
+    split = place.split or (next(iter(saved)) if len(saved) == 1 else place.usual_split)
     if split not in saved:
-        raise DataError(f"{data}: no split {split!r}; it has {', '.join(saved)}")
+        raise DataError(f"{place.data}: no split {split!r}; it has {', '.join(saved)}")
     return _undecoded(saved[split])
 
 
-def _load(data: str, path: str, subset: str | None, split: str, options: Mapping[str, Any]) -> Dataset:
+def _load(place: Place, path: str, options: Mapping[str, Any]) -> Dataset:
     """`datasets.load_dataset`, whose many errors become one line each."""
+    usual = {"name": place.subset, "split": place.split or place.usual_split, "cache_dir": place.cache_dir}
     try:
-        return _undecoded(datasets.load_dataset(path, subset, split=split, **options))
+        return _undecoded(datasets.load_dataset(path, **{**usual, **options}))
     except ConnectionError as error:
         raise DataError(
-            f"{data}: no such file or folder here, and the Hub cannot be reached ({_first_line(error)}); "
+            f"{place.data}: no such file or folder here, and the Hub cannot be reached ({_in_one_line(error)}); "
             "check the name, or fetch it once while online"
         ) from error
     except Exception as error:  # the libraries below raise nearly anything on broken files
-        raise DataError(f"{data}: {_first_line(error.__cause__ or error)}") from error
+        raise DataError(f"{place.data}: {_in_one_line(error.__cause__ or error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _caches(cache_dir: str | None) -> tuple[Path, ...]:
+def _caches(place: Place) -> tuple[Path, ...]:
     """Where `datasets` itself puts the pictures of a Hub data set."""
-    config = datasets.config
-    return tuple(
-        Path(each)
-        for each in (cache_dir, config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.HF_HUB_CACHE)
-        if each
-    )
+    known = datasets.config
+    folders = (place.cache_dir, known.HF_DATASETS_CACHE, known.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
+    return tuple(Path(folder) for folder in folders if folder)
 
 
 def _undecoded(rows: Dataset) -> Dataset:
     """The same rows, media as bytes and paths: nothing is opened when a row is read, and nothing is copied here."""
-    features = datasets.Features({name: _without_decoding(feature) for name, feature in rows.features.items()})
     info = rows.info.copy()
-    info.features = features
+    info.features = datasets.Features({name: _raw(feature) for name, feature in rows.features.items()})
     return Dataset(rows.data, info, rows.split, rows._indices, rows._fingerprint)
 
 
-def _without_decoding(feature: Any) -> Any:
+def _raw(feature: Any) -> Any:
     if isinstance(feature, dict):
-        return {name: _without_decoding(each) for name, each in feature.items()}
-    if isinstance(feature, list):
-        return [_without_decoding(each) for each in feature]
+        return {name: _raw(each) for name, each in feature.items()}
     if isinstance(feature, datasets.List | datasets.LargeList):
-        return (
-            type(feature)(_without_decoding(feature.feature), length=feature.length)
-            if isinstance(feature, datasets.List)
-            else datasets.LargeList(_without_decoding(feature.feature))
-        )
+        return replace(feature, feature=_raw(feature.feature))
     if isinstance(feature, datasets.Image | datasets.Audio | datasets.Video):
         return type(feature)(decode=False)
     return feature
