@@ -16,7 +16,9 @@ from rich.markup import escape
 
 from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.convert import convert
+from hf_mmspec.console.distil import distil
 from hf_mmspec.console.session import use_threads
+from hf_mmspec.console.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,7 +36,11 @@ Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What pyproject.toml's extras bring, by the name that is imported.
-_EXTRAS = {"demo": ("PIL", "matplotlib", "gguf", "numpy"), "quantized": ("bitsandbytes",)}
+_EXTRAS = {
+    "demo": ("PIL", "matplotlib", "gguf", "numpy"),
+    "train": ("accelerate", "datasets", "evaluate", "peft"),
+    "quantized": ("bitsandbytes",),
+}
 
 
 @app.command()
@@ -58,8 +64,11 @@ def demo(
 
 @app.command()
 def generate(
-    image: Annotated[Path, typer.Option(help="Image file: PNG, JPEG, WEBP, GIF, BMP or TIFF.")],
-    prompt: Annotated[str, typer.Option(help="What to ask about it.")],
+    prompt: Annotated[str, typer.Option(help="What to ask.")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="PNG, JPEG, WEBP, GIF, BMP or TIFF. Repeat for several; none asks without an image."),
+    ] = None,
     model: Model = None,
     drafter: DrafterName = None,
     dtype: Dtype = "auto",
@@ -68,13 +77,13 @@ def generate(
     temperature: Temperature = 0.0,
     output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("outputs/generate.png"),
 ) -> None:
-    """Your own image and question, and your own model and drafter if you like."""
+    """Your own images and question, and your own model and drafter if you like."""
     _check_options(model, drafter, dtype)
     console = Console()
     with _one_line_errors():
         from hf_mmspec.data.picture_file import open_picture
 
-        opened = open_picture(image)  # before any model is loaded
+        opened = [open_picture(each) for each in image or ()]  # before any model is loaded
         from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
         target, processor, loaded = _load(console, model, drafter, dtype, threads)
@@ -86,7 +95,7 @@ def generate(
             opened,
             prompt,
             output,
-            title=image.name,
+            title=", ".join(each.name for each in image or ()) or "text",
             max_new_tokens=max_new_tokens,
             temperature=temperature,
         )
@@ -160,5 +169,5 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-app.command()(_one_line_errors()(bench))
-app.command()(_one_line_errors()(convert))
+for _command in (bench, convert, distil, train):
+    app.command()(_one_line_errors()(_command))

@@ -41,11 +41,12 @@ class AutoregressiveDrafter(RowDrafter):
     def forward(
         self,
         features: torch.Tensor,
-        inputs_embeds: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
         visual_spans: list[list[tuple[int, int]]] | None = None,
         attention_mask: torch.Tensor | None = None,
         steps: int = 1,
         unroll_from: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
     ) -> DrafterOutput:
         """The training path, with gradients: a plain pass, then `steps - 1` passes on the drafter's own outputs.
 
@@ -55,13 +56,15 @@ class AutoregressiveDrafter(RowDrafter):
 
         Args:
             features: `(B, L, F)` target features.
-            inputs_embeds: `(B, L, H)` unshifted merged embeddings.
+            inputs_embeds: `(B, L, H)` unshifted merged embeddings, see `embed_inputs`.
             visual_spans: for each sample its half-open image spans, in order; any number, any lengths.
             attention_mask: `(B, L)`, 0 at padding, on either side.
             steps: passes in all.
             unroll_from: `int64 (B,)`, first slot of each sample that unrolled passes are wanted for (default: all).
                 Leaving prompts out of them saves a third of the work.
+            input_ids: `int64 (B, L)` expanded ids, anything at padding; for drafters with embeddings of their own.
         """
+        inputs_embeds = self.embed_inputs(inputs_embeds, input_ids)
         rows = self.batch_rows(features, inputs_embeds, visual_spans, attention_mask)
         cache = UnrollCache()
         x = self.row_inputs(rows.plan, rows.embeddings, rows.features)

@@ -65,10 +65,10 @@ def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
     text = model.config.get_text_config(decoder=True)
     embeddings = model.get_input_embeddings()
     _check_family(config, model)
-    if config.hidden_size != text.hidden_size:
+    if config.target_width != text.hidden_size:
         raise DrafterMismatchError(
-            f"the drafter has hidden size {config.hidden_size} but the target {text.hidden_size}: it was made for "
-            "another target. Use the drafter of this target, or train one with `mmspec train`."
+            f"the drafter is for hidden size {config.target_width} but the target has {text.hidden_size}: it was made "
+            "for another target. Use the drafter of this target, or train one with `mmspec train`."
         )
     vocab_size = _common_vocabulary(config, text.vocab_size)
     _warn_about_other_weights(config, fingerprint(embeddings, head))
@@ -107,7 +107,7 @@ def describe_rows(rows: torch.Tensor) -> list[float]:
 
 def _warn_about_other_weights(config: DrafterConfig, found: dict[str, list[float]]) -> None:
     for part, expected in (config.target_fingerprint or {}).items():
-        if part in found and not _similar(expected, found[part]):
+        if part in found and not similar(expected, found[part]):
             logger.warning_once(
                 f"The target's {part} differs from the one this drafter was trained with (fine-tuned, rotated or "
                 "newly initialised weights?). The output stays exact, but few drafts may be accepted: check how the "
@@ -115,7 +115,8 @@ def _warn_about_other_weights(config: DrafterConfig, found: dict[str, list[float
             )
 
 
-def _similar(expected: list[float], found: list[float]) -> bool:
+def similar(expected: list[float], found: list[float]) -> bool:
+    """Whether two parts' fingerprints are of the same weights, in whatever dtypes."""
     if len(expected) != len(found):
         return False
     a, b = torch.tensor(expected), torch.tensor(found)

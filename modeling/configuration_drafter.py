@@ -29,7 +29,7 @@ class DrafterConfig(PreTrainedConfig):
     """Fields common to all drafters. Sizes are the drafter's own unless a field says "the target's".
 
     Args:
-        hidden_size: width of the drafter, equal to the target's for families that borrow its head.
+        hidden_size: width of the drafter, equal to the target's except where a family says otherwise.
         intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, hidden_act,
             rms_norm_eps, attention_bias, mlp_bias, attention_dropout, max_position_embeddings, initializer_range:
             the decoder layer, as in `LlamaConfig`, except that `attention_bias` means query, key and value only.
@@ -92,6 +92,16 @@ class DrafterConfig(PreTrainedConfig):
         if not self.head_dim:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
+
+    @property
+    def target_width(self) -> int:
+        """Hidden size of the target."""
+        return self.hidden_size
+
+    @property
+    def owns_embeddings(self) -> bool:
+        """Whether the drafter has embeddings of its own, because the target's are of another width."""
+        return self.target_width != self.hidden_size
 
     def validate_architecture(self) -> None:
         """Called by `@strict` after the fields' types are checked."""

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from .binding import DrafterMismatchError, borrow, describe_target, find_head, input_device
+from .binding import DrafterMismatchError, borrow, describe_target, find_head, input_device, unwrap
 from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
+from .file_modes import follow_umask
+from .own_embeddings import OwnEmbeddings, at_width
 from .strict_loading import HUB_OPTIONS, DrafterLoadError, check_draft_map, load_generation_config, load_strictly
 
 __all__ = ["Drafter", "DrafterLoadError", "DrafterMismatchError"]
@@ -28,6 +30,8 @@ class Drafter(PreTrainedModel):
             `draft_total_tokens` and `draft_mode`.
         lm_head: the drafter's own head over the reduced vocabulary, `(draft_vocab_size, hidden_size)`, or None where
             it borrows the target's.
+        embed_tokens: the drafter's own embeddings, `(vocab_size, hidden_size)`, or None where it is as wide as the
+            target and borrows the target's.
         d2t: `int64 (draft_vocab_size,)` offsets: draft id i means target id `i + d2t[i]` (only with an own head).
     """
 
@@ -41,10 +45,13 @@ class Drafter(PreTrainedModel):
         super().__init__(config)
         self.generation_config = GenerationConfig()
         self.lm_head: nn.Linear | None = None
+        self.embed_tokens: OwnEmbeddings | None = None
         self.register_buffer("d2t", None)
         if config.draft_vocab_size is not None:
             self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
             self.d2t = torch.zeros(config.draft_vocab_size, dtype=torch.long)
+        if config.owns_embeddings:
+            self.embed_tokens = OwnEmbeddings(config.vocab_size, config.hidden_size)
 
     # ---- what a family implements -------------------------------------------------------------------------------
 
@@ -91,10 +98,23 @@ class Drafter(PreTrainedModel):
             draft_token_ids: `int64 (draft_vocab_size,)` target ids of a reduced vocabulary. Its head starts as a copy
                 of the target's rows. With only `draft_vocab_size` given, the first ids are taken.
             overrides: config fields, stronger than what the target suggests.
+
+        Raises:
+            ValueError: `hidden_size` is not the target's, in a family that needs that.
         """
         if draft_token_ids is not None:
             overrides["draft_vocab_size"] = len(draft_token_ids)
-        drafter = cls(cls.config_class(**{**describe_target(target), **overrides}))
+        described = describe_target(target)
+        config = cls.config_class(**{**described, **overrides})
+        if config.target_width != described["hidden_size"]:
+            raise ValueError(
+                f"{cls.__name__} for hidden size {config.target_width} does not fit a target of "
+                f"{described['hidden_size']}: leave hidden_size out. Only an Eagle3Drafter can have another one than "
+                "its target."
+            )
+        drafter = cls(config)
+        if drafter.embed_tokens is not None:
+            drafter.embed_tokens.start_from(unwrap(target).get_input_embeddings())
         if drafter.lm_head is not None:
             ids = torch.arange(drafter.config.draft_vocab_size) if draft_token_ids is None else draft_token_ids
             drafter.set_draft_vocabulary(ids, find_head(target))
@@ -104,7 +124,8 @@ class Drafter(PreTrainedModel):
 
     @torch.no_grad()
     def set_draft_vocabulary(self, token_ids: torch.Tensor, head: Any) -> None:
-        """Make draft id i mean `token_ids[i]`, and start the own head from those rows of the target's `head`.
+        """Make draft id i mean `token_ids[i]`, and start the own head from those rows of the target's `head`, brought
+        to the drafter's width.
 
         Raises:
             ValueError: ids repeat or leave the target's vocabulary.
@@ -116,7 +137,9 @@ class Drafter(PreTrainedModel):
         check_draft_map(d2t, self.config.vocab_size)
         self.d2t.copy_(d2t)
         if head.weight.is_floating_point() and head.weight.ndim == 2:
-            self.lm_head.weight.copy_(head.weight[token_ids.to(head.weight.device)])
+            ids = token_ids.to(head.weight.device)
+            rows = at_width(lambda at: head.weight[at], ids, self.config.hidden_size)
+            self.lm_head.weight.copy_(rows)
 
     # ---- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -140,9 +163,30 @@ class Drafter(PreTrainedModel):
         return draft_ids if self.d2t is None else draft_ids + self.d2t[draft_ids]
 
     def embed(self, ids: torch.Tensor, borrowed: BorrowedParts) -> torch.Tensor:
-        """The target's embeddings of `ids`, on the drafter's device and in its dtype."""
+        """Embeddings of `ids` as the drafter reads them, the target's or its own, on its device and in its dtype."""
+        if self.embed_tokens is not None:
+            return self.embed_tokens(ids)
         weight = getattr(borrowed.embed_tokens, "weight", ids)
         return borrowed.embed_tokens(ids.to(input_device(weight))).to(device=self.device, dtype=self.dtype)
+
+    def embed_inputs(self, inputs_embeds: torch.Tensor | None, input_ids: torch.Tensor | None) -> torch.Tensor:
+        """A sequence's embeddings as the drafter reads them, `(B, L, hidden_size)`: the target's merged ones, or its
+        own, in which a visual position is its placeholder's.
+
+        Args:
+            inputs_embeds: `(B, L, H)` merged embeddings of the target; a drafter with embeddings of its own needs
+                none, or takes them at its own width.
+            input_ids: `int64 (B, L)` expanded ids; only a drafter with embeddings of its own needs them.
+
+        Raises:
+            ValueError: what this drafter needs is missing.
+        """
+        if self.embed_tokens is not None and input_ids is not None:
+            return self.embed_tokens(input_ids)
+        if inputs_embeds is None or inputs_embeds.shape[-1] != self.config.hidden_size:
+            needed = "input_ids, as its embeddings are its own" if self.config.owns_embeddings else "inputs_embeds"
+            raise ValueError(f"this drafter (hidden size {self.config.hidden_size}) needs {needed}")
+        return inputs_embeds
 
     def _apply(self, fn, recurse=True):
         # `.to(dtype)` rounds buffers too. Rotary tables in half precision blur positions after the first hundreds, and
@@ -174,10 +218,11 @@ class Drafter(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """As `PreTrainedModel.save_pretrained`, with generation_config.json and an `auto_map`, so that the folder
-        loads as remote code once the files of `hf_mmspec.modeling` are put beside it."""
+        loads as remote code once the files of `hf_mmspec.modeling` are put beside it. Files follow the umask."""
         self.config.auto_map = {
             "AutoConfig": f"{type(self.config).__module__.rpartition('.')[2]}.{type(self.config).__name__}",
             "AutoModel": f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}",
         }
         super().save_pretrained(save_directory, **kwargs)
         self.generation_config.save_pretrained(save_directory)
+        follow_umask(*Path(save_directory).glob("*.safetensors"))

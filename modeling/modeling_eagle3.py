@@ -3,6 +3,7 @@
 Only the first layer, the projection and the head are its own; drafting and training are those of `autoregressive.py`.
 """
 
+from math import gcd
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 from .autoregressive import AutoregressiveDrafter, decoder_layer
-from .binding import DrafterMismatchError, unwrap
+from .binding import DrafterMismatchError, describe_target, unwrap
 from .configuration_eagle3 import Eagle3Config
 from .draft_state import BorrowedParts
 
@@ -50,7 +51,7 @@ class Eagle3Drafter(AutoregressiveDrafter):
 
     def __init__(self, config: Eagle3Config):
         super().__init__(config)
-        self.fc = nn.Linear(config.num_features * config.hidden_size, config.hidden_size, bias=config.fc_bias)
+        self.fc = nn.Linear(config.num_features * config.target_width, config.hidden_size, bias=config.fc_bias)
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_init()
 
@@ -98,7 +99,8 @@ class Eagle3Drafter(AutoregressiveDrafter):
     @classmethod
     def from_target(cls, target: Any, draft_token_ids: torch.Tensor | None = None, **overrides):
         """As `Drafter.from_target`, with the authors' three layers, and an own head over all tokens where nothing is
-        said about the vocabulary.
+        said about the vocabulary. With another `hidden_size` than the target's the layer shrinks (or grows) with it,
+        its heads as large as the target's.
 
         Raises:
             ValueError: the target has too few layers for the authors' choice: give `feature_layers`.
@@ -107,4 +109,23 @@ class Eagle3Drafter(AutoregressiveDrafter):
         if "feature_layers" not in overrides:
             overrides["feature_layers"] = Eagle3Config.authors_taps(text.num_hidden_layers)
         overrides.setdefault("draft_vocab_size", text.vocab_size)
+        if overrides.get("hidden_size", text.hidden_size) != text.hidden_size:
+            overrides = {**_layer_of_another_width(describe_target(target), overrides), **overrides}
         return super().from_target(target, draft_token_ids, **overrides)
+
+
+def _layer_of_another_width(target: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Sizes in proportion to `wanted["hidden_size"]`, from what `describe_target` gave. The head size is kept where
+    nobody wants another one, as rotary embeddings depend on it."""
+    width, target_width = wanted["hidden_size"], target["hidden_size"]
+    head_dim = wanted.get("head_dim") or target["head_dim"] or target_width // target["num_attention_heads"]
+    if "num_attention_heads" in wanted and "head_dim" not in wanted:
+        head_dim = width // wanted["num_attention_heads"]
+    heads = wanted.get("num_attention_heads") or max(width // head_dim, 1)
+    return {
+        "target_hidden_size": target_width,
+        "head_dim": head_dim,
+        "num_attention_heads": heads,
+        "num_key_value_heads": gcd(heads, target["num_key_value_heads"] or heads),
+        "intermediate_size": max(8 * round(target["intermediate_size"] * width / target_width / 8), 8),
+    }

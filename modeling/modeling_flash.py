@@ -122,19 +122,20 @@ class FlashDrafter(RowDrafter):
     def forward(
         self,
         features: torch.Tensor,
-        inputs_embeds: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
         visual_spans: list[Spans] | None = None,
         attention_mask: torch.Tensor | None = None,
         steps: int | None = None,
         unroll_from: torch.Tensor | None = None,
         borrowed: BorrowedParts | None = None,
         own_token_rate: float = 0.0,
+        input_ids: torch.Tensor | None = None,
     ) -> DrafterOutput:
         """The training path, with gradients: all slots of all rows.
 
         Args:
             features: `(B, L, H)` target features.
-            inputs_embeds: `(B, L, H)` unshifted merged embeddings.
+            inputs_embeds: `(B, L, H)` unshifted merged embeddings, see `embed_inputs`.
             visual_spans: for each sample its half-open image spans, in order; any number, any lengths.
             attention_mask: `(B, L)`, 0 at padding, on either side.
             steps: slots to compute, all by default.
@@ -142,11 +143,13 @@ class FlashDrafter(RowDrafter):
             borrowed: the target's parts; needed for `own_token_rate`.
             own_token_rate: how often the refiner reads the drafter's own best token instead of the true one
                 (scheduled sampling; 1 is free running, as in drafting).
+            input_ids: `int64 (B, L)` expanded ids; for drafters with embeddings of their own.
 
         Returns:
             One entry for each slot. As in every family, row j of entry i estimates the feature of position j + 1: it
             is slot i of the row at slot j - i.
         """
+        inputs_embeds = self.embed_inputs(inputs_embeds, input_ids)
         count = min(steps or self.config.num_slots, self.config.num_slots)
         rows, cache = self.batch_rows(features, inputs_embeds, visual_spans, attention_mask), UnrollCache()
         x = self.row_inputs(rows.plan, rows.embeddings, rows.features)

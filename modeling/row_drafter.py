@@ -110,7 +110,7 @@ class RowDrafter(VisualDrafter):
     @torch.no_grad()
     def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
         next_token = next_token.reshape(1).to(self.device)
-        inputs_embeds = prompt.inputs_embeds.to(device=self.device, dtype=self.dtype)
+        inputs_embeds = self.embed_inputs(prompt.inputs_embeds, prompt.input_ids).to(self.device, self.dtype)
         features = self.project(prompt.features.to(device=self.device, dtype=self.dtype))
         length = features.shape[1]
         slots = [torch.arange(length, device=self.device)]

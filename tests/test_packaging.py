@@ -1,7 +1,9 @@
-"""What a stranger's machine depends on: lists that must match the folders, and a torch that must not be replaced."""
+"""What a stranger's machine depends on: a build that holds every file, and a torch that must not be replaced."""
 
 import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONSTRAINTS = runpy.run_path(str(ROOT / ".ci/constraints.py"))
 
 
-def test_every_package_is_listed():
-    folders = [path.parent for path in (ROOT / "hf_mmspec").rglob("__init__.py")]
-    found = {".".join(folder.relative_to(ROOT).parts) for folder in folders} | {"hf_mmspec.modeling"}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+def _sources() -> set[Path]:
+    """What belongs in a wheel: modules and assets, `modeling` under the name it is imported by."""
+    package, modeling = ROOT / "hf_mmspec", ROOT / "modeling"
+    kinds = ("*.py", "*.yaml", "assets/*")
+    found = {path.relative_to(ROOT) for kind in kinds for path in package.rglob(kind)}
+    return found | {Path("hf_mmspec") / path.relative_to(ROOT) for path in modeling.glob("*.py")}
+
+
+def test_a_build_holds_every_module_and_asset(tmp_path):
+    pytest.importorskip("setuptools", minversion="77", reason="what pyproject.toml builds with")
+    commands = ["egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path / "built"]
+    build = "import setuptools; setuptools.setup()"
+    subprocess.run([sys.executable, "-c", build, "--quiet", *commands], cwd=ROOT, check=True, capture_output=True)
+    built = {path.relative_to(tmp_path / "built") for path in (tmp_path / "built").rglob("*") if path.is_file()}
+    assert not _sources() - built
+    assert Path("hf_mmspec/demo/model/assets/target.safetensors") in built
 
 
 def test_core_dependencies_stay_few_and_torch_has_a_lower_bound_only():

@@ -3,7 +3,7 @@
 Prints through the `Screen` it is given; the picture of it is `picture.py`'s business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Comparison:
 
     Args:
         title: what the picture is called.
-        image: PIL image, or None for a text prompt.
+        images: PIL images of the prompt, in order; none for a text prompt.
         question: the last question asked.
         pieces: the drafted answer as `(text, was_drafted)` in order, one entry per token.
         difference: None where both have the same token ids; meaningless for sampled answers.
@@ -33,7 +33,7 @@ class Comparison:
     """
 
     title: str
-    image: Any
+    images: Sequence[Any]
     question: str
     plain: Run
     drafted: Run
@@ -74,7 +74,7 @@ def compare(
     max_new_tokens: int,
     temperature: float = 0.0,
     title: str = "",
-    image: Any = None,
+    images: Sequence[Any] = (),
     question: str = "",
 ) -> Comparison:
     """Stream both answers to `console` with their speeds below, and check the one against the other."""
@@ -89,7 +89,7 @@ def compare(
     is_sampled = temperature > 0
     comparison = Comparison(
         title=title,
-        image=image,
+        images=images,
         question=question,
         plain=plain,
         drafted=drafted,

@@ -15,7 +15,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from hf_mmspec.demo import fast_dtype
-from hf_mmspec.demo.loader import cache_home
+from hf_mmspec.demo.model.loader import cache_home
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.generation.cost_cache import forget
 from hf_mmspec.generation.costs import CONTEXT, measure_verify

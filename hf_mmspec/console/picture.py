@@ -1,8 +1,9 @@
-"""One picture of comparisons: the image, the answer coloured by how each token came to be, the two speeds as bars.
+"""One picture of comparisons: the images, the answer coloured by how each token came to be, the two speeds as bars.
 
 Draws what `compare.py` found; all sizes are inches. Uses no pyplot, so it keeps no state.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -32,7 +33,7 @@ Character = tuple[str, int]  # a character and the index of the token that it be
 def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     """Write the picture of all `comparisons`, one below the other, to `path` (its folder is made)."""
     wrapped = [wrap(_characters(each), _COLUMNS) for each in comparisons]
-    heights = [max(_IMAGE, _TITLE + len(lines) * _LINE + 0.15 + _BARS) + _GAP for lines in wrapped]
+    heights = [_height(each, lines) for each, lines in zip(comparisons, wrapped, strict=True)]
     figure = Figure(figsize=(_WIDTH, _HEAD + sum(heights)), facecolor=PAPER)
     _head(figure, all(_is_shorter_way_to_the_same(each) for each in comparisons))
     top = figure.get_figheight() - _HEAD
@@ -43,6 +44,11 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # an answer may hold characters that the font lacks
         figure.savefig(path, dpi=140)
+
+
+def _height(comparison: Comparison, lines: list[list[Character]]) -> float:
+    text = _TITLE + len(lines) * _LINE + 0.15 + _BARS
+    return max(_IMAGE if comparison.images else 0.0, text) + _GAP
 
 
 def wrap(characters: Sequence[Character], columns: int) -> list[list[Character]]:
@@ -97,15 +103,24 @@ def _head(figure: Figure, is_shorter: bool) -> None:
 def _draw_one(figure: Figure, comparison: Comparison, lines: list[list[Character]], top: float) -> None:
     """One comparison whose upper edge is `top` inches above the figure's lower one."""
     below = figure.get_figheight() - top
-    if comparison.image is not None:
-        axes = _axes(figure, _MARGIN, below, _IMAGE, _IMAGE)
-        axes.imshow(comparison.image)
-        axes.set_anchor("NW")
-        axes.set_aspect("equal")
+    _images(figure, comparison.images, below)
     _text(figure, _TEXT_LEFT, below + 0.14, comparison.title.upper(), size=8, color=MUTED, weight="bold")
     _text(figure, _TEXT_LEFT, below + 0.38, _shortened(comparison.question), size=11, weight="bold")
     _answer(figure, comparison, lines, below + _TITLE)
     _bars(figure, comparison, below + _TITLE + len(lines) * _LINE + 0.15)
+
+
+def _images(figure: Figure, images: Sequence[Any], below: float) -> None:
+    """All images in the square left of the text, row by row, in as few rows and columns as hold them."""
+    columns = math.ceil(math.sqrt(len(images)))
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        side = _IMAGE / columns
+        shown = side if columns == 1 else 0.95 * side  # a little paper between images
+        axes = _axes(figure, _MARGIN + column * side, below + row * side, shown, shown)
+        axes.imshow(image)
+        axes.set_anchor("NW")
+        axes.set_aspect("equal")
 
 
 def _answer(figure: Figure, comparison: Comparison, lines: list[list[Character]], below: float) -> None:

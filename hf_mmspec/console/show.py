@@ -3,6 +3,7 @@
 Prints to a rich console; decides nothing about decoding.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from transformers import PreTrainedModel
 
+from hf_mmspec.data import Conversation, check_text, model_inputs, user_message
 from hf_mmspec.demo import samples
-from hf_mmspec.evaluation.loading import prepare
 from hf_mmspec.modeling import Drafter
 
 from .compare import Comparison, compare, warm_up
@@ -32,10 +33,11 @@ def show_samples(
     for index, sample in enumerate(samples("test", n=3)):
         path = folder / f"{sample['task']}.png"
         sample["image"].save(path)
-        inputs = prepare(processor, sample["messages"], sample["image"], target)
+        conversation = Conversation(sample["messages"], [sample["image"]], task=sample["task"])
+        inputs = _inputs(processor, conversation, target)
         if index == 0:
             warm_up(target, drafter, inputs)
-        question = _last_question(sample["messages"])
+        question = _last_question(conversation)
         console.rule(f"{sample['task']}: {path}", align="left")
         console.print(f"[bold]{escape(question)}[/bold]\n")
         comparisons.append(
@@ -47,7 +49,7 @@ def show_samples(
                 console,
                 max_new_tokens=max_new_tokens,
                 title=sample["task"],
-                image=sample["image"],
+                images=conversation.pictures,
                 question=question,
             )
         )
@@ -59,7 +61,7 @@ def show_one(
     processor: Any,
     drafter: Drafter,
     console: Console,
-    image: Any,
+    images: Sequence[Any],
     prompt: str,
     picture: Path,
     *,
@@ -67,9 +69,13 @@ def show_one(
     max_new_tokens: int,
     temperature: float,
 ) -> bool:
-    """The user's image and question, answered twice; returns whether the answers agree."""
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    inputs = prepare(processor, [{"role": "user", "content": content}], image, target)
+    """The user's images (opened; there may be none) and question, answered twice; returns whether the answers agree.
+
+    Raises:
+        PlaceholderError: the prompt holds a word that the target reads as a place for a picture.
+    """
+    check_text(processor, target.config, prompt)
+    inputs = _inputs(processor, Conversation([user_message(prompt, len(images))], images), target)
     warm_up(target, drafter, inputs)
     comparison = compare(
         target,
@@ -80,14 +86,19 @@ def show_one(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         title=title,
-        image=image,
+        images=images,
         question=prompt,
     )
     return _finish([comparison], console, picture)
 
 
-def _last_question(messages: list[dict[str, Any]]) -> str:
-    return " ".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
+def _inputs(processor: Any, conversation: Conversation, target: PreTrainedModel) -> dict[str, Any]:
+    """What `target.generate` takes, on its device, pixels in its dtype."""
+    return dict(model_inputs(processor, [conversation]).to(target.device, target.dtype))
+
+
+def _last_question(conversation: Conversation) -> str:
+    return " ".join(part["text"] for part in conversation.messages[-1]["content"] if part["type"] == "text")
 
 
 def _finish(comparisons: list[Comparison], console: Console, picture: Path) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # none of them runs another program, as EPS would
@@ -22,6 +23,7 @@ class PictureError(ValueError):
 
 def open_picture(source: Any) -> Image.Image:
     """A picture as RGB, upright as its EXIF data says, transparent parts white; of an animation the first frame.
+    Grey samples of 16 or 32 bits are scaled to 8.
 
     Args:
         source: a file's path, its bytes, a PIL image, or what `datasets.Image(decode=False)` gives, a dict with
@@ -71,11 +73,29 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # converting would clip everything above 255 to white
-        image = image.point(lambda value: value / 256).convert("L") if image.mode == "I;16" else image.convert("I")
-    if image.mode == "I":
-        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of wider samples as 8 bits, which Pillow's own conversion would clip; NaN becomes black."""
+    values = np.asarray(image).astype(np.float32)
+    black, white = _black_and_white(image.mode, values[np.isfinite(values)])
+    levels = np.nan_to_num((values - black) * (255 / (white - black)), nan=0.0, posinf=255.0, neginf=0.0)
+    return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+
+
+def _black_and_white(mode: str, values: np.ndarray) -> tuple[float, float]:
+    """The values of black and white: 16-bit files say it by their mode; 32-bit integers and floats do not, so the
+    usual scale that holds all their values is taken, or else the lowest and the highest of them."""
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    for white in (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0):
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high if high > low else low + 1

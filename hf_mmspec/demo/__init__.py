@@ -3,9 +3,9 @@
 Its border: everything that makes or judges the target; nothing here knows about drafting.
 """
 
-from .fast_dtype import fast_dtype
-from .grade import grade
-from .loader import load_default
-from .samples import samples
+from .model.fast_dtype import fast_dtype
+from .model.loader import load_default
+from .world.grade import grade
+from .world.samples import samples
 
 __all__ = ["fast_dtype", "grade", "load_default", "samples"]

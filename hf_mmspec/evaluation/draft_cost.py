@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from hf_mmspec.demo.fast_dtype import fast_dtype
+from hf_mmspec.demo import fast_dtype
 from hf_mmspec.modeling import FAMILIES, BorrowedParts, DraftBudget, Drafter, TargetPrompt
 
 from .machine import machine_facts

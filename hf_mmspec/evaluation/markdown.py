@@ -44,8 +44,8 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 def settings_lines(settings: dict[str, Any]) -> list[str]:
     """Data, what was skipped of it, and the processors at work."""
-    splits = settings.get("splits", {})
-    lines = [f"* Data: {', '.join(f'{data} ({split})' for data, split in splits.items())}."] if splits else []
+    named = [f"{data} ({split or 'its usual split'})" for data, split in settings.get("splits", {}).items()]
+    lines = [f"* Data: {', '.join(named)}."] if named else []
     for temperature, names in settings.get("processors", {}).items():
         lines.append(f"* Logits processors at T = {temperature}: {', '.join(names) or 'none'}.")
     for reason, count in settings.get("skipped", {}).items():

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from hf_mmspec.data import Columns, Conversation, Conversations, PictureError, Source, model_inputs, open_source
+from hf_mmspec.data import (
+    Columns,
+    Conversation,
+    Conversations,
+    PictureError,
+    Source,
+    find_placeholder,
+    model_inputs,
+    open_source,
+)
 from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.generation.visual_spans import visual_token_ids
 
@@ -41,7 +50,7 @@ class Prompts:
 def open_data(
     data: Sequence[str], samples: int, split: str | None = None, columns: Columns | None = None
 ) -> dict[str, Conversations]:
-    """Sources by name, the last part of their path; no picture is read yet.
+    """Sources by short names; no picture is read yet.
 
     Args:
         data: as `Source.data`.
@@ -52,7 +61,7 @@ def open_data(
     Raises:
         DataError: a source cannot be opened.
     """
-    names = unique_names([Path(each).name or each for each in data])
+    names = unique_names([_short_name(each) for each in data])
     sources = {}
     for name, each in zip(names, data, strict=True):
         if _is_embedded(each):
@@ -63,10 +72,16 @@ def open_data(
     return sources
 
 
-def split_of(data: str, split: str | None) -> str:
-    """The split that is read: where None is asked for, `"test"` of the embedded data and `"train"`, the one split of
-    a folder or file, of others."""
-    return split or ("test" if _is_embedded(data) else "train")
+def split_of(data: str, split: str | None) -> str | None:
+    """The split that is read: where none is asked for, `"test"` of the embedded data; of others None, the usual one
+    (see `Source`)."""
+    return split or ("test" if _is_embedded(data) else None)
+
+
+def _short_name(data: str) -> str:
+    """The last part of a path; of `NAME=PATH` (a public set) its name."""
+    name, is_public, _ = data.partition("=")
+    return name if is_public else Path(data).name or data
 
 
 def _is_embedded(data: str) -> bool:
@@ -153,12 +168,15 @@ def _task_name(conversation: Conversation, source: str | None) -> str:
 def _prepare(
     target: PreTrainedModel, processor: Any, conversation: Conversation, skipped: Counter[str]
 ) -> Prompt | None:
+    if find_placeholder(processor, target.config, conversation.text) is not None:
+        skipped["a placeholder's own text in the prompt"] += 1
+        return None
     try:
         inputs = to_target(model_inputs(processor, [conversation]), target)
     except PictureError:
-        skipped["a picture cannot be opened"] += 1
+        skipped["broken picture"] += 1
         return None
-    except ValueError as error:  # for example the placeholder of an image in the text of a prompt
+    except ValueError as error:  # for example a template that has no place for a system message
         skipped[f"the processor refuses it: {' '.join(str(error).split())[:80]}"] += 1
         return None
     visual = torch.tensor(list(visual_token_ids(target.config).values()), device=target.device)

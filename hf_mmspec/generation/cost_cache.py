@@ -19,6 +19,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from hf_mmspec.modeling.file_modes import follow_umask
+
 # What this process has measured or read; the numbers of a key never change while it runs.
 _known: dict[str, dict[int, float]] = {}
 
@@ -93,6 +95,7 @@ def _write(path: Path, numbers: dict[int, float]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
             json.dump(numbers, file)
+        follow_umask(Path(file.name))
         os.replace(file.name, path)
     except OSError:
         return  # a read-only home costs the next process two seconds, nothing else

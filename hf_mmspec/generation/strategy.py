@@ -71,7 +71,7 @@ def speculative_decoding(
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
     model_kwargs["cache"] = _croppable_cache(model, model_kwargs.get("cache"), cache_is_users, generation_config)
-    _check_request(model, input_ids, model_kwargs, generation_config)
+    _check_request(model, assistant_model, input_ids, model_kwargs, generation_config)
 
     answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     budget = resolve_budget(model, assistant_model, generation_config)
@@ -194,7 +194,11 @@ def _croppable_cache(model, cache, cache_is_users: bool, generation_config: Gene
 
 
 def _check_request(
-    model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig
+    model: PreTrainedModel,
+    drafter: Drafter,
+    input_ids: torch.Tensor,
+    model_kwargs: dict[str, Any],
+    generation_config: GenerationConfig,
 ) -> None:
     """What can be said about the inputs before the first forward of the decoder."""
     if input_ids.shape[0] > 1:
@@ -205,6 +209,11 @@ def _check_request(
     embeds = model_kwargs.get("inputs_embeds")
     if input_ids.shape[1] == 0 and (embeds is None or embeds.shape[1] == 0):
         raise ValueError("the prompt is empty: give at least one token.")
+    if embeds is not None and input_ids.shape[1] < embeds.shape[1] and drafter.config.owns_embeddings:
+        raise ValueError(
+            "the drafter has embeddings of its own, which it looks up by token: give the prompt as input_ids (with "
+            "pixel_values), or use a drafter as wide as its target."
+        )
     if model_kwargs.get("position_ids") is None:
         raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")
     if embeds is None:

@@ -9,7 +9,7 @@ from typing import Any
 from .checkpoint import Checkpoint
 from .decoder_fields import decoder_fields
 from .errors import ConversionError
-from .layout import Layout
+from .layout import EMBEDDINGS, Layout
 from .rope import uses_mrope
 
 IDS = "eagle_aux_hidden_state_layer_ids"
@@ -37,15 +37,10 @@ def eagle3_layout(checkpoint: Checkpoint, layer_ids: str | None = None) -> Layou
     config = checkpoint.config
     is_speculators = "transformer_layer_config" in config
     nested = config.get("eagle_config") or {}
-    _refuse_variants({**config, **nested}, checkpoint.source)
     layer = config["transformer_layer_config"] if is_speculators else config
     fields = decoder_fields(layer, head_dim=True)
-    target_width = config.get("target_hidden_size") or fields["hidden_size"]
-    if target_width != fields["hidden_size"]:
-        raise ConversionError(
-            f"{checkpoint.source}: hidden size {fields['hidden_size']} for a target of {target_width} needs "
-            "embeddings of its own, and drafters here borrow the target's: not converted"
-        )
+    fields |= _target_width(checkpoint, fields["hidden_size"])
+    _refuse_variants({**config, **nested}, checkpoint.source, owns_embeddings="target_hidden_size" in fields)
     layers, notes = feature_layers(config.get(IDS) or nested.get(IDS), layer_ids)
     if uses_mrope(fields["rope_parameters"]):
         notes.append(
@@ -101,8 +96,22 @@ def _norm_before_residual(config: dict[str, Any], is_speculators: bool, source: 
     return False
 
 
-def _refuse_variants(config: dict[str, Any], source: str) -> None:
-    found = [name for name in _UNKNOWN if config.get(name)]
+def _target_width(checkpoint: Checkpoint, hidden_size: int) -> dict[str, int]:
+    """The field `target_hidden_size` of a drafter that is not as wide as its target; nothing for others."""
+    target_width = checkpoint.config.get("target_hidden_size") or hidden_size
+    if target_width == hidden_size:
+        return {}
+    if EMBEDDINGS not in checkpoint.tensors:
+        raise ConversionError(
+            f"{checkpoint.source}: hidden size {hidden_size} for a target of {target_width} needs embeddings of its "
+            f"own, and {EMBEDDINGS} is missing: the target's do not fit. Get a checkpoint that has it."
+        )
+    return {"target_hidden_size": target_width}
+
+
+def _refuse_variants(config: dict[str, Any], source: str, owns_embeddings: bool) -> None:
+    known = ("embed_requires_grad",) if owns_embeddings else ()
+    found = [name for name in _UNKNOWN if config.get(name) and name not in known]
     if config.get("use_aux_hidden_state") is False:
         found.append("use_aux_hidden_state: false")
     if found:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-FROZEN_EMBEDDINGS = "embed_tokens.weight"
+EMBEDDINGS = "embed_tokens.weight"
 # allow-list of what any authors' file may carry besides the drafter's own weights: pattern -> why it is left out
 LEFT_OUT = {
     r"embed_tokens\.weight": "a frozen copy of the target's embeddings, which are borrowed; its fingerprint is kept",

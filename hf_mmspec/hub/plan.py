@@ -14,7 +14,7 @@ from ..modeling.binding import describe_rows, probe_ids
 from .checkpoint import Checkpoint
 from .draft_vocabulary import checked_map
 from .errors import ConversionError
-from .layout import FROZEN_EMBEDDINGS, Layout
+from .layout import EMBEDDINGS, Layout
 
 _HEAD, _MAP = "lm_head.weight", "d2t"
 
@@ -48,9 +48,9 @@ def make_plan(checkpoint: Checkpoint, layout: Layout) -> Plan:
     Raises:
         ConversionError: names the tensors that are missing, unexpected or misshaped, or what else is wrong.
     """
-    left_out = {name: why for name in checkpoint.tensors if (why := layout.why_left_out(name)) is not None}
     config = _make_config(layout, checkpoint.source)
     expected = _expected_tensors(config)
+    left_out = _left_out(checkpoint, layout, expected)
     sources = _match(checkpoint, layout, left_out, expected)
     made = {}
     if _MAP in expected:
@@ -74,6 +74,12 @@ def _expected_tensors(config: DrafterConfig) -> dict[str, torch.Tensor]:
         return FAMILIES[config.model_type][1](config).state_dict()
 
 
+def _left_out(checkpoint: Checkpoint, layout: Layout, expected: dict[str, torch.Tensor]) -> dict[str, str]:
+    """What is left out and why; never what the drafter has (embeddings, where they are its own)."""
+    reasons = {name: layout.why_left_out(name) for name in checkpoint.tensors if layout.our_name(name) not in expected}
+    return {name: why for name, why in reasons.items() if why is not None}
+
+
 def _match(
     checkpoint: Checkpoint, layout: Layout, left_out: dict[str, str], expected: dict[str, torch.Tensor]
 ) -> dict[str, str]:
@@ -87,7 +93,7 @@ def _match(
                 )
             sources[ours] = theirs
     if _HEAD in expected and _HEAD not in sources and _has_tied_head(checkpoint, expected):
-        sources[_HEAD] = FROZEN_EMBEDDINGS
+        sources[_HEAD] = EMBEDDINGS
     missing = sorted(layout.their_name(ours) for ours in expected.keys() - sources.keys() - {_MAP})
     unexpected = sorted(sources[ours] for ours in sources.keys() - expected.keys())
     if missing or unexpected:
@@ -103,7 +109,7 @@ def _match(
 
 def _has_tied_head(checkpoint: Checkpoint, expected: dict[str, torch.Tensor]) -> bool:
     """A drafter whose head is its embeddings stores one of them; only a full vocabulary allows that."""
-    embeddings = checkpoint.tensors.get(FROZEN_EMBEDDINGS)
+    embeddings = checkpoint.tensors.get(EMBEDDINGS)
     is_tied = checkpoint.config.get("tie_word_embeddings", False)
     return bool(is_tied and embeddings and embeddings.shape == tuple(expected[_HEAD].shape))
 
@@ -129,15 +135,15 @@ def _check_shapes(checkpoint: Checkpoint, sources: dict[str, str], expected: dic
 
 def _fingerprint(checkpoint: Checkpoint, config: DrafterConfig) -> dict[str, list[float]] | None:
     """Of the frozen copy of the target's embeddings, so that binding to other ones warns."""
-    found = checkpoint.tensors.get(FROZEN_EMBEDDINGS)
-    if found is None:
+    found = checkpoint.tensors.get(EMBEDDINGS)
+    if found is None or config.owns_embeddings:
         return None
     if found.shape != (config.vocab_size, config.hidden_size):
         raise ConversionError(
-            f"{checkpoint.source}: {FROZEN_EMBEDDINGS} is {found.shape} where config.json says vocab_size "
+            f"{checkpoint.source}: {EMBEDDINGS} is {found.shape} where config.json says vocab_size "
             f"{config.vocab_size} and hidden_size {config.hidden_size}: correct config.json"
         )
-    with checkpoint.reader(FROZEN_EMBEDDINGS) as table:
+    with checkpoint.reader(EMBEDDINGS) as table:
         return {"embed_tokens": describe_rows(table[probe_ids(len(table))])}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ..modeling.file_modes import follow_umask
 from .errors import ConversionError
 from .plan import Plan
 from .tensor_files import open_tensors
@@ -121,6 +122,7 @@ def _write_shard(plan: Plan, names: list[str], file: Path) -> None:
         tensors = _separate({ours: _tensor(plan, ours, readers) for ours in names})
         save_file(tensors, unfinished, metadata={"format": "pt"})
         del tensors
+    follow_umask(unfinished)
     os.replace(unfinished, file)
 
 

@@ -58,7 +58,7 @@ def test_own_data_two_drafters_two_temperatures_and_the_blind_ones(run, loaded, 
     assert (row["drafter"], row["task"], row["temperature"], row["batch"]) == ("b without images", "read", 1.0, 1)
     assert {"n", "identical", "peak_memory_ratio", *fields} <= set(row) and row["accuracy"] is None
     settings = report["settings"]
-    assert settings["splits"] == {str(data): "train"} and settings["temperatures"] == [0, 1]
+    assert settings["splits"] == {str(data): None} and settings["temperatures"] == [0, 1]
     assert settings["skipped"] == {"picture missing": 1} and settings["prompts"] == {"see": 2, "read": 2}
     assert settings["processors"]["0"] == ["SuppressTokensLogitsProcessor()"] and len(settings["processors"]["1"]) > 1
     assert {"cpu", "amx", "threads", "dtype"} <= set(report["machine"])

@@ -6,8 +6,8 @@ import sys
 import pytest
 from PIL import Image
 
-from hf_mmspec.console import compare
-from hf_mmspec.demo import base_model
+from hf_mmspec.console import compare, show
+from hf_mmspec.demo.model import base_model
 from hf_mmspec.evaluation import contenders, loading
 
 
@@ -30,6 +30,41 @@ def test_generate_answers_about_the_users_file(run, loaded, tmp_path):
     assert "identical: yes" in result.output
     assert (tmp_path / "outputs" / "generate.png").exists()
     assert loaded == [None, "the default drafter"]
+
+
+@pytest.mark.parametrize("names", [(), ("a.png", "b.jpg"), ("a.png", "b.jpg", "a.png")])
+def test_generate_takes_several_images_and_none(run, loaded, tmp_path, names, monkeypatch):
+    asked = []
+    stock = show.compare
+    monkeypatch.setattr(
+        show, "compare", lambda *args, **options: asked.append((args[3], options)) or stock(*args, **options)
+    )
+    for index, name in enumerate(sorted(set(names))):
+        Image.new("RGB", (40, 30 + index), "blue").save(tmp_path / name)
+    options = [part for name in names for part in ("--image", name)]
+    result = run("generate", *options, "--prompt", "What?", "--max-new-tokens", 6)
+    assert result.exit_code == 0, result.output
+    assert "identical: yes" in result.output
+    inputs, options = asked[0]
+    assert (inputs["input_ids"] == 3).sum() == 144 * len(names)
+    assert [image.height for image in options["images"]] == [30 + (name == "b.jpg") for name in names]
+    assert options["title"] == (", ".join(names) or "text")
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_prompt_with_the_models_word_for_an_image_is_one_line(run, loaded, tmp_path, images, monkeypatch):
+    monkeypatch.setattr(show, "warm_up", lambda *_: pytest.fail("something was decoded"))
+    Image.new("RGB", (40, 30)).save(tmp_path / "mine.png")
+    result = run("generate", *["--image", "mine.png"] * images, "--prompt", "What is <image>?")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "the text contains '<image>'" in result.stderr
+
+
+def test_one_bad_image_of_several_is_named_before_anything_is_loaded(run, loaded, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "good.png")
+    result = run("generate", "--image", "good.png", "--image", "nowhere.png", "--prompt", "x")
+    assert result.exit_code == 2 and not loaded
+    assert result.stderr == "error: nowhere.png: no such file\n"
 
 
 def test_generate_takes_the_users_model_and_drafter(run, loaded, tmp_path):

@@ -3,14 +3,14 @@
 from itertools import groupby
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 from rich.console import Console
 
 from hf_mmspec.console.compare import Comparison, _pieces, compare
 from hf_mmspec.console.picture import draw, wrap
+from hf_mmspec.data import Conversation, model_inputs
 from hf_mmspec.demo import samples
 from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
-from hf_mmspec.evaluation.loading import prepare
 from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
 
@@ -19,7 +19,7 @@ def test_origin_of_every_token_with_an_oracle(tiny_models):
     """The prefill gives the first token; then each round gives its accepted drafts and one token of the target."""
     target, processor, _ = tiny_models
     sample = next(iter(samples("test", task="scene", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"], target)
+    inputs = model_inputs(processor, [Conversation(sample["messages"], [sample["image"]])])
     tokens = answer(target, inputs, Contender(STOCK), 12).tokens
     oracle = OracleDrafter(target, tokens)
     oracle.generation_config.draft_depth = 3
@@ -73,8 +73,8 @@ def test_picture_of_difficult_text(tmp_path):
     short = Run([1], 1.0, 0.0, 0, 1, Speculation())
     image = Image.new("RGB", (400, 90), "red")
     comparisons = [
-        Comparison("a $title$", image, "question " * 40, long, long, pieces, None, False),
-        Comparison("text", None, "?", short, short, [("x", False)], None, True),
+        Comparison("a $title$", [image], "question " * 40, long, long, pieces, None, False),
+        Comparison("text", [], "?", short, short, [("x", False)], None, True),
     ]
     draw(comparisons, tmp_path / "new" / "picture.png")
     assert Image.open(tmp_path / "new" / "picture.png").width > 1000
@@ -92,3 +92,28 @@ def test_a_character_of_several_tokens_is_shown_once_it_is_whole():
     pieces = _pieces(Bytes(), run)
     assert [text for text, _ in pieces] == ["a", "", "", "", "😀", "b"]
     assert [drafted for _, drafted in pieces] == [False, True, True, False, True, False]
+
+
+def drawn(tmp_path, images):
+    """The picture of one short answer about `images`."""
+    run = Run([1], 1.0, 0.0, 0, 1, Speculation())
+    draw([Comparison("t", images, "?", run, run, [("x", False)], None, True)], tmp_path / "picture.png")
+    return Image.open(tmp_path / "picture.png").convert("RGB")
+
+
+COLOURS = ["red", "lime", "blue", "yellow", "magenta"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_every_image_is_in_the_picture(tmp_path, count):
+    images = [Image.new("RGB", (40 + 10 * index, 30), colour) for index, colour in enumerate(COLOURS[:count])]
+    picture = drawn(tmp_path, images)
+    shown = {colour for number, colour in picture.getcolors(2**24) if number > 500}
+    for colour in COLOURS:
+        assert (ImageColor.getrgb(colour) in shown) == (colour in COLOURS[:count])
+
+
+def test_several_images_take_the_room_of_one(tmp_path):
+    image = Image.new("RGB", (30, 30), "red")
+    one, many, none = (drawn(tmp_path, [image] * count).height for count in (1, 7, 0))
+    assert one == many > none

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hf_mmspec.demo.base_model import MissingBaseError, find_gguf
-from hf_mmspec.demo.processor import build_tokenizer
+from hf_mmspec.demo.model.base_model import MissingBaseError, find_gguf
+from hf_mmspec.demo.model.processor import build_processor, build_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +13,9 @@ def tokenizer():
         return build_tokenizer(find_gguf())
     except MissingBaseError as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer):
+    """The embedded default's processor."""
+    return build_processor(tokenizer)

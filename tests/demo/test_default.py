@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import ImageTextToTextPipeline, LlavaForConditionalGeneration, LlavaProcessor, pipeline
 
 from hf_mmspec.demo import grade, load_default, samples
-from hf_mmspec.demo.base_model import MissingBaseError
-from hf_mmspec.demo.evaluate import answer, images_for, with_image
+from hf_mmspec.demo.making.evaluate import answer, images_for, with_image
+from hf_mmspec.demo.model.base_model import MissingBaseError
+from hf_mmspec.evaluation.loading import default_drafter
+from tests.demo.inputs import inputs_of
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +43,21 @@ def test_it_sees(default):
     assert scores["blank"] <= scores["right"] / 3
 
 
+def test_in_a_pipeline_with_the_committed_drafter(default):
+    """Float32, where the text with a drafter is that without one to the letter."""
+    model, processor = load_default("float32")
+    pipe = pipeline("image-text-to-text", model=model, processor=processor, assistant_model=default_drafter())
+    without = ImageTextToTextPipeline(model=model, processor=processor, task="image-text-to-text")
+    for sample in samples("test", n=3):
+        messages = with_image(sample["messages"], sample["image"])
+        options = {"max_new_tokens": 40, "return_full_text": False}
+        assert pipe(messages, **options)[0]["generated_text"] == without(messages, **options)[0]["generated_text"]
+    assert pipe.assistant_model.dtype == torch.float32
+
+
 def test_what_the_processor_gives_can_be_generated_from(default):
     model, processor = default
     sample = next(samples("val", task="dialog", n=1))
-    messages = with_image(sample["messages"], sample["image"])
-    inputs = processor.apply_chat_template(
-        messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-    )
+    inputs = inputs_of(processor, sample)
     output = model.generate(**inputs, do_sample=False, max_new_tokens=3)
     assert output.shape == (1, inputs["input_ids"].shape[1] + 3)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from hf_mmspec.data import Columns, DataError
+from hf_mmspec.evaluation import prompts
 from hf_mmspec.evaluation.prompts import collect_prompts, first_prompt, open_data, unique_names
 
 
@@ -35,10 +36,10 @@ def collect(target, processor, data, samples, tasks=None, **options):
 
 def test_the_embedded_tasks_are_those_of_the_test_split(target, processor):
     found = collect(target, processor, ["embedded"], 2)
-    assert {task: [prompt.conversation.key for prompt in prompts] for task, prompts in found.by_task.items()} == {
+    assert {task: [prompt.conversation.key for prompt in members] for task, members in found.by_task.items()} == {
         task: [f"{task}/test/0", f"{task}/test/1"] for task in ("scene", "chart", "dialog")
     }
-    assert all(prompt.image_tokens == 144 for prompts in found.by_task.values() for prompt in prompts)
+    assert all(prompt.image_tokens == 144 for members in found.by_task.values() for prompt in members)
     assert (
         collect(target, processor, ["embedded"], 1, split="val").by_task["scene"][0].conversation.key == "scene/val/0"
     )
@@ -46,18 +47,31 @@ def test_the_embedded_tasks_are_those_of_the_test_split(target, processor):
 
 def test_a_folder_is_parted_into_its_tasks_and_what_cannot_be_used_is_counted(target, processor, folder):
     found = collect(target, processor, [folder], 2)
-    texts = {task: [prompt.conversation.text for prompt in prompts] for task, prompts in found.by_task.items()}
+    texts = {task: [prompt.conversation.text for prompt in members] for task, members in found.by_task.items()}
     assert {task: [text for text in each if text[0] == "Q"] for task, each in texts.items()} == texts
     assert texts["count"] == ["Question 0?", "Question 2?"] and texts["read"] == ["Question 1?", "Question 3?"]
     assert found.skipped["no prompt"] == found.skipped["picture missing"] == 1
-    assert found.skipped["a picture cannot be opened"] == 1 and sum(found.skipped.values()) == 4
-    assert next(reason for reason in found.skipped if reason.startswith("the processor refuses it: "))
+    assert found.skipped["broken picture"] == found.skipped["a placeholder's own text in the prompt"] == 1
+    assert sum(found.skipped.values()) == 4
+
+
+def test_what_the_processor_refuses_is_skipped_too(target, processor, folder, monkeypatch):
+    def refuse(*_):
+        raise ValueError("no place\nfor that")
+
+    monkeypatch.setattr(prompts, "model_inputs", refuse)
+    with pytest.raises(ValueError, match=r"skipped were .*x the processor refuses it: no place for that"):
+        collect(target, processor, [folder], 2)
+
+
+def test_a_public_set_goes_by_its_name(tmp_path):
+    assert prompts._short_name(f"textvqa={tmp_path}") == "textvqa" and prompts._short_name("org/set") == "set"
 
 
 def test_wanted_tasks_only_and_text_without_a_picture(target, processor, folder):
     found = collect(target, processor, [folder, "embedded:text"], 1, ["embedded:text/text", "mine/count"], split=None)
     assert list(found.by_task) == ["embedded:text/text", "mine/count"]
-    assert [prompts[0].image_tokens for prompts in found.by_task.values()] == [0, 144]
+    assert [members[0].image_tokens for members in found.by_task.values()] == [0, 144]
 
 
 def test_sources_without_tasks_are_counted_under_their_own_names(target, processor, tmp_path):
@@ -76,7 +90,7 @@ def test_columns_are_named(target, processor, tmp_path):
 
 def test_nothing_usable_is_an_error_that_says_why(target, processor, tmp_path, folder):
     bad = write(tmp_path / "bad", [{"prompt": "What?"}] * 3, picture="broken.png")
-    with pytest.raises(ValueError, match=r"no usable prompt in the data.*skipped were 3 x a picture cannot be opened"):
+    with pytest.raises(ValueError, match=r"no usable prompt in the data.*skipped were 3 x broken picture"):
         collect(target, processor, [bad], 2)
     with pytest.raises(ValueError, match="no usable prompt of the task poetry: its tasks are read, count"):
         collect(target, processor, [folder], 1, ["poetry"])

@@ -83,13 +83,13 @@ def test_processors_are_those_of_the_targets_generation_config(target):
 def test_settings_say_what_was_skipped_and_what_was_active():
     lines = settings_lines(
         {
-            "splits": {"mine": "train", "embedded": "val"},
+            "splits": {"mine": None, "embedded": "val"},
             "skipped": {"no prompt": 2},
             "processors": {"0": [], "1": ["A()", "B()"]},
         }
     )
     assert lines == [
-        "* Data: mine (train), embedded (val).",
+        "* Data: mine (its usual split), embedded (val).",
         "* Logits processors at T = 0: none.",
         "* Logits processors at T = 1: A(), B().",
         "* Skipped: 2 x no prompt.",

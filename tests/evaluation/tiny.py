@@ -10,7 +10,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from hf_mmspec.demo.processor import IMAGE_TOKEN, build_processor
+from hf_mmspec.demo.model.processor import IMAGE_TOKEN, build_processor
 from hf_mmspec.modeling import ViSpecDrafter
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", IMAGE_TOKEN)

@@ -36,6 +36,7 @@ DRAFTERS = {
     "eagle": ("eagle", {}),
     "eagle_fixed": ("eagle", {"tree_choices": [list(path) for path in EAGLE1_TREE]}),
     "eagle3": ("eagle3", TAPS),
+    "eagle3_narrow": ("eagle3", {**TAPS, "hidden_size": 16}),
     "flash": ("flash", {"num_latents": 4}),
     "flash_released": ("flash", {"num_latents": 4, "reference_compat": True}),
     "eagle3_adaptor": ("eagle3", {**TAPS, "visual": "adaptor"}),

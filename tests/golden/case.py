@@ -64,6 +64,12 @@ class Case:
         else:
             assert torch.equal(actual.to(expected.dtype), expected), f"{name}: {actual} is not {expected}"
 
+    def same_last_rows(self, actual: torch.Tensor, name: str) -> None:
+        """As `same`, where a recording may have kept only the last rows of `actual (B, L, ...)`."""
+        rows, length = self.take(name).shape[1], actual.shape[1]
+        assert 0 < rows <= length, f"{name}: {rows} rows for {length} positions"
+        self.same(actual[:, -rows:], name)
+
     def insist_all_used(self) -> None:
         unused = sorted(set(self.tensors) - self.used)
         assert not unused, f"{self.family}/{self.name}: tensors that no check knows (renamed?): {unused}"

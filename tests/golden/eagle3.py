@@ -40,17 +40,21 @@ def in_draft_vocabulary(drafter: Eagle3Drafter) -> torch.Tensor:
 
 def check_training_time_test(case: Case, loaded: eagle.Loaded) -> None:
     """The authors keep a slot and shift its token at each step; here the row moves on and keeps its token, so their
-    slot j of step k is our row j + k. Past the end they read token 0, which becomes more positions here."""
+    slot j of step k is our row j + k. Past the end they read token 0, which becomes more positions here. Nothing at
+    padding means anything, hence no slot that has read a token from there."""
     drafter, steps = loaded.drafter, case.take("out.plosses").shape[0]
-    ids, features = case.take("in.input_ids"), case.take("in.target_hidden_cat3")
-    length, real = ids.shape[1], case.take("in.attention_mask").bool()
-    embeds = loaded.borrowed.embed_tokens(nn.functional.pad(ids, (0, steps)))
+    ids, real = case.take("in.input_ids"), case.take("in.attention_mask").bool()
+    length, features = ids.shape[1], torch.where(real[..., None], case.take("in.target_hidden_cat3"), 0)
+    tokens = nn.functional.pad(ids.clamp(0, drafter.config.vocab_size - 1), (0, steps))
+    embeds = loaded.borrowed.embed_tokens(tokens)
     hidden_states = drafter(nn.functional.pad(features, (0, 0, 0, steps)), embeds, steps=steps).hidden_states
 
     losses, accuracies = [], []
+    where, known = real, nn.functional.pad(real, (0, steps), value=True)
     for step, rows in enumerate(hidden_states):
         hidden = rows[:, step : step + length]
-        case.same(hidden.detach(), f"out.hidden_step{step}", where=real)
+        where = where & known[:, step + 1 : step + 1 + length]
+        case.same(hidden.detach(), f"out.hidden_step{step}", where=where)
         loss, accuracy = soft_cross_entropy(case, drafter, hidden, step)
         losses.append(loss)
         accuracies.append(accuracy)
@@ -65,14 +69,16 @@ def check_training_time_test(case: Case, loaded: eagle.Loaded) -> None:
 
 
 def soft_cross_entropy(case: Case, drafter: Eagle3Drafter, hidden: torch.Tensor, step: int):
-    """Over all slots, where the target's favourite is in the draft vocabulary; with the share of right favourites."""
+    """Where the target's favourite is in the draft vocabulary, averaged over all slots, padding included; with the
+    share of right favourites."""
     target = shift_left(case.take("in.target_logits"), step + 1)
     wanted = in_draft_vocabulary(drafter)
-    mask = shift_left(case.take("in.loss_mask")[..., None], step)[..., 0]
-    counted = mask * wanted[target.argmax(-1)]
-    probs, logits = target[..., wanted].softmax(-1), drafter.draft_logits(hidden)
-    loss = -(counted * (probs * logits.log_softmax(-1)).sum(-1)).mean()
-    right = (logits.argmax(-1) == probs.argmax(-1)) * counted
+    real_mask = case.take("in.loss_mask").where(case.take("in.attention_mask").bool(), 0)
+    mask = shift_left(real_mask[..., None], step)[..., 0]
+    counted = (mask * wanted[target.argmax(-1)]).bool()
+    probs, logits = target[counted][:, wanted].softmax(-1), drafter.draft_logits(hidden[counted])
+    loss = -(probs * logits.log_softmax(-1)).sum() / counted.numel()
+    right = logits.argmax(-1) == probs.argmax(-1)
     return loss, right.sum() / (mask.sum() + 1e-6)
 
 

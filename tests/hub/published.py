@@ -286,6 +286,13 @@ def eagle3_speculators() -> Published:
     return Published("eagle3", config, _same, fields, torch.bfloat16, extras)
 
 
+def eagle3_narrow() -> Published:
+    """A drafter of another width than its target, with embeddings of its own."""
+    widths = {"hidden_size": 64, "target_hidden_size": 48}
+    config = {**LLAMA, **widths, "draft_vocab_size": DRAFT_VOCAB}
+    return Published("eagle3", config, _MIDLAYER, {**_EAGLE3, **widths}, torch.float16, {"t2d": _t2d()})
+
+
 _FLASH_NAMES = {
     "image_adaptor.queries": "A",
     "refiner.": "hydra_projs.",
@@ -351,6 +358,7 @@ LAYOUTS = {
         eagle3_angelslim,
         eagle3_specforge,
         eagle3_speculators,
+        eagle3_narrow,
         flash,
         flash_base,
     )

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from hf_mmspec import AutoDrafter
 from hf_mmspec.hub import ConversionError, convert
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, TargetPrompt
-from tests.hub.published import HIDDEN, LAYOUTS, VOCAB
+from tests.hub.published import HIDDEN, IDS, LAYOUTS, VOCAB
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
@@ -15,14 +15,15 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS)
 def drafted(drafter):
     """Logits of the training path and a drafted tree, with and without an image."""
     torch.manual_seed(7)
-    width = drafter.config.num_features if drafter.config.model_type == "eagle3" else 1
-    embeds, features = torch.randn(1, 20, HIDDEN), torch.randn(1, 20, width * HIDDEN)
-    borrowed = BorrowedParts(torch.nn.Embedding(VOCAB, HIDDEN), torch.nn.Linear(HIDDEN, VOCAB, False), VOCAB, VOCAB)
+    width, layers = drafter.config.target_width, getattr(drafter.config, "num_features", 1)
+    embeds, features = torch.randn(1, 20, width), torch.randn(1, 20, layers * width)
+    ids = torch.randint(VOCAB, (1, 20))
+    borrowed = BorrowedParts(torch.nn.Embedding(VOCAB, width), torch.nn.Linear(width, VOCAB, False), VOCAB, VOCAB)
     drafter = drafter.float()
     with torch.no_grad():
-        hidden = drafter(features, embeds, [[(3, 15)]]).hidden_states[0]
+        hidden = drafter(features, embeds, [[(3, 15)]], input_ids=ids).hidden_states[0]
         logits = drafter.draft_logits(hidden, borrowed)
-    state = drafter.prefill(TargetPrompt(None, embeds, features, [(3, 15)]), torch.tensor([[9]]), borrowed)
+    state = drafter.prefill(TargetPrompt(ids, embeds, features, [(3, 15)]), torch.tensor([[9]]), borrowed)
     tree = drafter.propose(state, DraftBudget(3, 3, 10))
     return logits, tree.tokens, tree.scores
 
@@ -71,7 +72,7 @@ def test_a_renamed_tensor_is_named(layout, name, write, tmp_path):
     with pytest.raises(ConversionError) as caught:
         convert(source, tmp_path / "ours")
     assert name in str(caught.value) and not (tmp_path / "ours").exists()
-    if name != "d2t":
+    if name not in ("d2t", "embed_tokens.weight"):  # refused before the names are compared
         assert f"{name}_x" in str(caught.value)
 
 
@@ -100,8 +101,54 @@ def test_a_shape_that_the_config_does_not_mean(layout, write, tmp_path):
         name = next(name for name in tensors if name.endswith("o_proj.weight"))
         tensors[name] = torch.ones(HIDDEN + 1, HIDDEN, dtype=tensors[name].dtype)
 
-    with pytest.raises(ConversionError, match=r"o_proj\.weight is \(33, 32\) where config\.json asks for \(32,"):
+    with pytest.raises(ConversionError, match=r"o_proj\.weight is \(33, 32\) where config\.json asks for \((32|64),"):
         convert(write(layout, widen), tmp_path / "ours")
+
+
+def test_a_drafter_of_another_width_keeps_its_embeddings(write, tmp_path):
+    """Width 64 for a target of 48: they are copied like any weight, and are no print of the target's."""
+    source = write("eagle3_narrow")
+    report = convert(source, tmp_path / "ours")
+    assert report.renamed["embed_tokens.weight"] == "embed_tokens.weight" and report.left_out.keys() == {"t2d"}
+    drafter = AutoDrafter.from_pretrained(tmp_path / "ours")
+    assert torch.equal(drafter.embed_tokens.weight, load_file(source / "model.safetensors")["embed_tokens.weight"])
+    assert drafter.fc.weight.shape == (64, 144)
+    assert (drafter.config.hidden_size, drafter.config.target_hidden_size) == (64, 48)
+    assert drafter.config.target_fingerprint is None
+    assert torch.equal(drafter.to_target_ids(torch.arange(len(IDS))), IDS)
+
+
+def test_a_drafter_of_another_width_needs_embeddings(write, tmp_path):
+    source = write("eagle3_narrow", lambda config, tensors: tensors.pop("embed_tokens.weight"))
+    with pytest.raises(ConversionError, match=r"64 for a target of 48 needs embeddings of its own.*is missing"):
+        convert(source, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("tensor", ["embed_tokens.weight", "fc.weight"])
+def test_a_drafter_of_another_width_with_weights_of_the_target_s(tensor, write, tmp_path):
+    """Embeddings of the target's width, a projection from its own."""
+    wrong = {"embed_tokens.weight": (VOCAB, 48), "fc.weight": (64, 192)}[tensor]
+    source = write("eagle3_narrow", lambda config, tensors: tensors.update({tensor: torch.ones(wrong).half()}))
+    with pytest.raises(ConversionError, match=rf"{tensor} is \({wrong[0]}, {wrong[1]}\) where config.json asks"):
+        convert(source, tmp_path / "ours")
+
+
+def test_the_target_s_width_may_be_said_where_it_is_the_same(write, tmp_path):
+    source = write("eagle3_specforge", lambda config, tensors: config.update(target_hidden_size=HIDDEN))
+    assert "embed_tokens.weight" in convert(source, tmp_path / "ours").left_out
+    assert AutoDrafter.from_pretrained(tmp_path / "ours").embed_tokens is None
+
+
+def test_trained_embeddings_are_no_variant_where_they_are_its_own(write, tmp_path):
+    """speculators' spelling: the target's width beside the nested config, and whether embeddings were trained."""
+
+    def widen(config, tensors):
+        config |= {"target_hidden_size": 48, "embed_requires_grad": True}
+        tensors["fc.weight"] = torch.ones(HIDDEN, 3 * 48).to(tensors["fc.weight"])
+
+    convert(write("eagle3_speculators", widen), tmp_path / "ours")
+    assert AutoDrafter.from_pretrained(tmp_path / "ours").embed_tokens.weight.shape == (VOCAB, HIDDEN)
 
 
 def test_same_weight_twice(write, tmp_path):

@@ -88,7 +88,7 @@ def test_generation_stays_exact(layout, write):
     """The drafter that comes out drafts for a target; its tokens are the target's."""
     family = {"eagle3_specforge": "qwen"}.get(layout, "llava")
     layers = 30 if layout in ("eagle3_specforge", "eagle3_speculators") else 8
-    target = tiny.FAMILIES[family](num_hidden_layers=layers)
+    target = tiny.FAMILIES[family](num_hidden_layers=layers, hidden_size=48 if layout == "eagle3_narrow" else 32)
     drafter = AutoDrafter.from_pretrained(write(layout), dtype=torch.float32)
     drafter.config.target_model_type = None if layout == "msd_qwen2_vl" else drafter.config.target_model_type
     inputs = tiny.PROMPTS[family](images=1)

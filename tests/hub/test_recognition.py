@@ -128,11 +128,10 @@ def test_other_speculators_are_refused(kind, write, tmp_path):
         {"norm_output": True},
         {"embed_requires_grad": True},
         {"eagle_config": {"use_aux_hidden_state": False}},
-        {"target_hidden_size": 64},
     ],
 )
 def test_variants_of_eagle3_are_refused(fields, write, tmp_path):
-    with pytest.raises(ConversionError, match=r"no drafter here has|drafters here borrow"):
+    with pytest.raises(ConversionError, match="no drafter here has"):
         convert(write("eagle3_speculators", set_config(**fields)), tmp_path / "ours")
 
 

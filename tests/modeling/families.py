@@ -23,6 +23,11 @@ DRAFTERS = {
     "eagle, fixed tree": ("eagle", {"tree_choices": [list(path) for path in EAGLE1_TREE]}),
     "eagle3": ("eagle3", EAGLE3),
     "eagle3, borrowed head, two layers": ("eagle3", {"feature_layers": [2], "num_hidden_layers": 2}),
+    "eagle3, narrower than its target": ("eagle3", {**EAGLE3, **tiny.of_width(16), "num_key_value_heads": 2}),
+    "eagle3, wider, on flash's latents": (
+        "eagle3",
+        {**EAGLE3, **tiny.of_width(48), "visual": "latents", "num_latents": 3},
+    ),
     "flash": ("flash", {"num_latents": 3}),
     "flash, released rows": ("flash", {"num_latents": 3, "released_rows": True}),
     "flash, as released": ("flash", {"num_latents": 3, "reference_compat": True}),
@@ -52,9 +57,11 @@ def build(name: str, **overrides) -> Drafter:
 
 
 def prompt_for(drafter: Drafter, spans=(), length=30, seed=0) -> TargetPrompt:
-    """A random prompt, with features of the width that the drafter reads."""
+    """A random prompt, with ids and with features of the width that the drafter reads."""
     prompt = tiny.prompt(spans, length, seed)
     width = tiny.HIDDEN * len(drafter.feature_layers or (0,))
     generator = torch.Generator().manual_seed(seed + 1)
+    prompt.input_ids = torch.randint(tiny.VOCAB, (1, length), generator=generator)
+    prompt.input_ids[prompt.visual_mask] = tiny.VOCAB - 1  # the placeholder
     prompt.features = torch.randn(1, length, width, generator=generator)
     return prompt

@@ -46,7 +46,7 @@ def test_from_target_fits(family):
 @pytest.mark.parametrize(
     "fields, complaint",
     [
-        ({"hidden_size": 64}, "hidden size 64 but the target 32"),
+        ({"hidden_size": 64}, "hidden size 64 but the target has 32"),
         ({"vocab_size": 150}, "vocabulary has 150 tokens but the target's 120"),
         ({"target_model_type": "qwen2_5_vl"}, '"qwen2_5_vl" but this one is "llava"'),
         ({"vocab_size": 150, "real_vocab_size": 130}, "130 tokens but the target's 120"),

@@ -24,17 +24,23 @@ every_drafter = pytest.mark.parametrize("name", DRAFTERS)
 every_span = pytest.mark.parametrize("spans", SPANS.values(), ids=SPANS)
 
 
-def following(drafter, prompt, tokens, borrowed):
-    """Features and embeddings of a prompt that goes on with `tokens (n,)`, whose features are not known."""
+def following(prompt, tokens, borrowed):
+    """Features, embeddings and ids of a prompt that goes on with `tokens (n,)`, whose features are not known."""
     embeds = torch.cat([prompt.inputs_embeds, borrowed.embed_tokens(tokens)[None]], dim=1)
-    return torch.nn.functional.pad(prompt.features, (0, 0, 0, len(tokens))), embeds
+    ids = torch.cat([prompt.input_ids, tokens[None]], dim=1)
+    return torch.nn.functional.pad(prompt.features, (0, 0, 0, len(tokens))), embeds, ids
+
+
+def inputs_of(prompt):
+    """A prompt as the training path takes it."""
+    return prompt.features, prompt.inputs_embeds, [prompt.visual_spans]
 
 
 @torch.no_grad()
 def path_log_probs(drafter, prompt, tokens, borrowed) -> list[float]:
     """Log-probability of each draft on a path (root first), through the training path."""
-    features, embeds = following(drafter, prompt, tokens, borrowed)
-    outputs = drafter(features, embeds, [prompt.visual_spans], steps=len(tokens) - 1).hidden_states
+    features, embeds, ids = following(prompt, tokens, borrowed)
+    outputs = drafter(features, embeds, [prompt.visual_spans], steps=len(tokens) - 1, input_ids=ids).hidden_states
     frontier = prompt.features.shape[1] - 1
     found = []
     for step, token in enumerate(tokens[1:].tolist()):
@@ -73,7 +79,7 @@ def test_rounds_equal_a_fresh_prefill(name):
     drafter.extend(state, more[:, :2], torch.tensor([[3, 4]]))
     drafter.propose(state, TREE)
     drafter.extend(state, more[:, 2:], torch.tensor([[5]]))
-    prompt.inputs_embeds = torch.cat([prompt.inputs_embeds, borrowed.embed_tokens(torch.tensor([[17, 3, 4]]))], dim=1)
+    _, prompt.inputs_embeds, prompt.input_ids = following(prompt, torch.tensor([17, 3, 4]), borrowed)
     prompt.features = torch.cat([prompt.features, more], dim=1)
     fresh = drafter.prefill(prompt, torch.tensor([5]), borrowed)
     torch.testing.assert_close(state.last_hidden, fresh.last_hidden, atol=1e-5, rtol=1e-4)
@@ -92,10 +98,13 @@ def test_batches_equal_single_samples(name):
     pad = [(0, 0, 0, 30 - p.features.shape[1]) for p in prompts]
     features = torch.cat([torch.nn.functional.pad(p.features, by) for p, by in zip(prompts, pad, strict=True)])
     embeds = torch.cat([torch.nn.functional.pad(p.inputs_embeds, by) for p, by in zip(prompts, pad, strict=True)])
+    ids = torch.cat(
+        [torch.nn.functional.pad(p.input_ids, by[2:], value=-100) for p, by in zip(prompts, pad, strict=True)]
+    )
     mask = torch.stack([torch.ones(30), (torch.arange(30) < 22).float()])
-    together = drafter(features, embeds, [p.visual_spans for p in prompts], mask, steps=3)
+    together = drafter(features, embeds, [p.visual_spans for p in prompts], mask, steps=3, input_ids=ids)
     for i, prompt in enumerate(prompts):
-        alone = drafter(prompt.features, prompt.inputs_embeds, [prompt.visual_spans], steps=3)
+        alone = drafter(*inputs_of(prompt), steps=3, input_ids=prompt.input_ids)
         length = prompt.features.shape[1]
         assert torch.equal(together.rows[i, :length], alone.rows[0])
         for ours, theirs in zip(together.hidden_states, alone.hidden_states, strict=True):
@@ -107,7 +116,7 @@ def test_batches_equal_single_samples(name):
 def test_gradients_reach_every_weight(name):
     drafter = build(name)
     prompt = prompt_for(drafter, [(4, 14)])
-    out = drafter(prompt.features, prompt.inputs_embeds, [prompt.visual_spans], steps=4)
+    out = drafter(*inputs_of(prompt), steps=4, input_ids=prompt.input_ids)
     drafter.draft_logits(torch.stack(out.hidden_states), tiny.borrowed()).square().sum().backward()
     without = [n for n, p in drafter.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not without

@@ -41,7 +41,7 @@ def test_cached_slot_0_equals_full_recomputation(spans):
     drafter, borrowed = build("flash"), tiny.borrowed()
     k, prompt = drafter.config.num_slots, prompt_for(drafter, spans)
     state = drafter.prefill(prompt, NEXT, borrowed)
-    features, embeds = following(drafter, prompt, NEXT[0], borrowed)
+    features, embeds, _ = following(prompt, NEXT[0], borrowed)
     rows = drafter.batch_rows(features, embeds, [spans], None)
     inputs = drafter.row_inputs(rows.plan, rows.embeddings, rows.features)[0]
     seen = count_queries(drafter)
@@ -122,7 +122,7 @@ def test_own_tokens_condition_the_refiner_as_drafting_does():
     k = drafter.config.num_slots
     chain = drafter.propose(drafter.prefill(prompt, NEXT, borrowed), DraftBudget(k, 1, k + 1, "chain"))
     others = torch.tensor([17, 1, 2, 3, 4])
-    features, embeds = following(drafter, prompt, others, borrowed)
+    features, embeds, _ = following(prompt, others, borrowed)
     free = drafter(features, embeds, [prompt.visual_spans], borrowed=borrowed, own_token_rate=1.0).hidden_states
     drafted = [int(drafter.draft_logits(free[i][0, 29 + i], borrowed).argmax()) for i in range(k)]
     assert drafted == chain.tokens[1:].tolist()

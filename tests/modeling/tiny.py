@@ -7,6 +7,11 @@ from hf_mmspec.modeling import BorrowedParts, TargetPrompt, ViSpecConfig, ViSpec
 VOCAB, HIDDEN = 120, 32
 
 
+def of_width(width: int) -> dict[str, int]:
+    """Fields of a drafter that is not as wide as its target."""
+    return {"hidden_size": width, "target_hidden_size": HIDDEN}
+
+
 def config(**overrides) -> ViSpecConfig:
     sizes = {
         "vocab_size": VOCAB,

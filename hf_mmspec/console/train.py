@@ -1,0 +1,74 @@
+"""`mmspec train`: a drafter of any family learns from the target's answers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+
+def train(
+    family: Annotated[str, typer.Option(help="vispec, msd, flash, eagle2 or eagle3.")],
+    data: Annotated[list[Path], typer.Option(help="Folder of answers (`mmspec distil`). Repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Folder for the drafter.")],
+    model: Annotated[
+        str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML recipe. Default: the family's own.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: stages.0.epochs=2, drafter.draft_vocab_size=2048."),
+    ] = None,
+    val: Annotated[
+        list[Path] | None, typer.Option(help="Folder of answers to measure on. Default: some of the data.")
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=1, help="Prompts to measure L on.")] = 12,
+    work: Annotated[Path | None, typer.Option(help="Folder for checkpoints and logs. Default: OUT-work.")] = None,
+    features: Annotated[
+        str, typer.Option(help="auto, stored (hidden states from disk) or live (read on the fly).")
+    ] = "auto",
+    max_length: Annotated[int | None, typer.Option(min=4, help="Cut answers behind so many tokens.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers that L is measured on.")] = 200,
+    accumulate: Annotated[int, typer.Option(min=1, help="Read the records of a step in so many parts.")] = 1,
+    save_minutes: Annotated[float, typer.Option(min=0, help="Between checkpoints; 0 is every step.")] = 10.0,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32 matrix products.")] = "auto",
+    report_to: Annotated[
+        str, typer.Option(help="tensorboard, wandb, ... as transformers' Trainer knows them.")
+    ] = "none",
+    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
+) -> None:
+    """Trains a drafter; L on held-out prompts chooses the checkpoint, and a killed run goes on where it was."""
+    from .training_session import load_for_training, quiet, read_answers, recipe_of, trainer_options, where_features
+
+    chosen = recipe_of(str(recipe or family), change or ())
+    if chosen.family != recipe_of(family, ()).family:
+        raise ValueError(f"--family {family}, but the recipe is one of family {chosen.family}: give one of them")
+    where = where_features(features)
+    quiet(threads)
+    answers, validation = read_answers(data), read_answers(val or [])
+    from hf_mmspec.training.train import Run
+    from hf_mmspec.training.train import train as run_training
+
+    target, processor = load_for_training(model, dtype)
+    run = Run(
+        chosen,
+        out,
+        work or out.with_name(f"{out.name}-work"),
+        model or "the embedded default",
+        max_length,
+        where,
+        held_out,
+        max_new_tokens,
+        accumulate,
+        save_minutes,
+        trainer_options(precision, target.dtype, report_to),
+    )
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+    folder = run_training(run, target, processor, answers, validation, say)
+    say(f"the drafter is in {folder}")

@@ -1,0 +1,104 @@
+"""What `mmspec distil` and `mmspec train` share: options become sources, recipes and a loaded target.
+
+Checks what can be checked before a model is loaded.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_mmspec.data import Columns, Source
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def columns_of(
+    prompt: str | None, image: str | None, messages: str | None, task: str | None, id: str | None
+) -> Columns:
+    """Names of columns as options gave them."""
+    return Columns(prompt=prompt, image=image, messages=messages, task=task, id=id)
+
+
+def source_of(
+    data: str,
+    split: str | None,
+    subset: str | None,
+    columns: Columns,
+    append: str,
+    limit: int | None,
+    skip: int,
+    pictures: str | None,
+) -> Source:
+    """A source of prompts as options gave it."""
+    return Source(
+        data, split=split, subset=subset, columns=columns, append=append, limit=limit, skip=skip, pictures=pictures
+    )
+
+
+def recipe_of(name: str, changes: Sequence[str]) -> Any:
+    """The recipe of a family, or of a YAML file."""
+    from hf_mmspec.training.recipes import family_recipe, read_recipe
+
+    file = Path(name)
+    return read_recipe(file if file.suffix in (".yaml", ".yml") else family_recipe(name), changes)
+
+
+def where_features(name: str) -> Any:
+    """Where hidden states come from."""
+    if name not in ("auto", "stored", "live"):
+        raise ValueError(f"--features {name}: choose auto, stored or live")
+    return name
+
+
+def named_dtype(name: str | None) -> Any:
+    """A torch dtype by its name; None for None."""
+    import torch
+
+    if name is not None and name not in _DTYPES[1:]:
+        raise ValueError(f"dtype {name}: choose one of {', '.join(_DTYPES[1:])}")
+    return None if name is None else getattr(torch, name)
+
+
+def read_answers(folders: Sequence[Path]) -> list[Any]:
+    """Answers of several folders."""
+    from hf_mmspec.training.answers.store import AnswerSet
+
+    return [AnswerSet.load(folder) for folder in folders]
+
+
+def quiet(threads: int | None) -> None:
+    """Libraries say errors only; our own bar is enough."""
+    import datasets
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
+    """The target on this process's device, and its processor."""
+    from accelerate import PartialState
+
+    from hf_mmspec.evaluation import loading
+
+    if dtype not in _DTYPES:
+        raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    state = PartialState()  # before the model: it knows which device is this process's
+    target, processor = loading.load_target(model, dtype)
+    if getattr(target, "hf_device_map", None) is None and getattr(target, "quantization_method", None) is None:
+        target = target.to(state.device)
+    return target, processor
+
+
+def trainer_options(precision: str, target_dtype: Any, report_to: str) -> dict[str, Any]:
+    """`TrainingArguments` that depend on the machine; bf16 products where the target runs in bf16."""
+    import torch
+
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"--precision {precision}: choose auto, bf16 or fp32")
+    bf16 = precision == "bf16" or (precision == "auto" and target_dtype == torch.bfloat16)
+    return {"bf16": bf16, "report_to": report_to, "use_cpu": not torch.cuda.is_available()}

@@ -1,0 +1,132 @@
+"""Distillation: the target answers prompts itself, shard by shard, in one process or in several.
+
+Knows no drafter. What is there is not made again, so a killed run goes on without loss or repeats.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import PartialState
+
+from hf_mmspec.data import Conversation, UnusableSample, model_inputs
+
+from ..features.reading import Answered, Reader
+from ..features.stored import to_columns
+from .answering import Answering, answer_batch, end_tokens
+from .rows import to_row
+from .screening import Screening, insist_on_few
+from .store import AnswerStore
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a shard added: answers, their tokens, and what was left out; and how many shards this process makes."""
+
+    answers: int
+    tokens: int
+    skipped: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What is asked, of whom, and where answers go.
+
+    Args:
+        model, processor: the target.
+        conversations: indexable; an entry may raise `UnusableSample`.
+        store: where shards go.
+        how: greedy or drawn, the longest answer.
+        screening: what is asked of a sample.
+        shard_size: prompts in a shard, which are answered at once.
+        max_skipped: largest share of samples that may be left out.
+        reader: reads hidden states to be kept; None keeps none.
+        seed: of drawn answers, with the shard's number added.
+    """
+
+    model: Any
+    processor: Any
+    conversations: Sequence[Conversation]
+    store: AnswerStore
+    how: Answering
+    screening: Screening
+    shard_size: int = 32
+    max_skipped: float = 0.2
+    reader: Reader | None = None
+    seed: int = 0
+
+    def run(self, progress: Callable[[Progress], None] = lambda _: None) -> None:
+        """Answer what is missing; processes of `accelerate launch` share the shards.
+
+        Raises:
+            TooManySkippedError: more than `max_skipped` of the samples cannot be used. What is answered stays.
+            OSError: the disk is full.
+        """
+        state = PartialState()
+        mine = self.missing()[state.process_index :: state.num_processes]
+        for number in mine:
+            rows, skipped = self.make_shard(number)
+            self.store.write(number, rows, skipped)
+            tokens = sum(len(row["input_ids"]) - row["prompt_length"] for row in rows)
+            progress(Progress(len(rows), tokens, skipped.total(), len(mine)))
+            self._insist_on_few()
+        state.wait_for_everyone()
+        self._insist_on_few()
+        if state.is_main_process:
+            self.store.finish()
+        state.wait_for_everyone()
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are not there yet."""
+        count = -(-len(self.conversations) // self.shard_size)
+        return [number for number in range(count) if not self.store.has(number)]
+
+    def make_shard(self, number: int) -> tuple[list[dict[str, Any]], Counter[str]]:
+        """The rows of a shard, and the samples that were left out of it by reason."""
+        skipped: Counter[str] = Counter()
+        askable = list(self.askable(number, skipped))
+        answered = self._answer(askable, number, skipped) if askable else []
+        rows = [to_row(each, self.how.temperature) for each in answered]
+        if self.reader is not None and answered:
+            rows = [{**row, **to_columns(r)} for row, r in zip(rows, self.reader.read(answered), strict=True)]
+        return rows, skipped
+
+    def askable(self, number: int, skipped: Counter[str]) -> Iterator[Conversation]:
+        """The prompts of a shard that can be asked; the others are counted in `skipped`."""
+        first = number * self.shard_size
+        for index in range(first, min(first + self.shard_size, len(self.conversations))):
+            try:
+                conversation = self.conversations[index]
+                reason = self.screening.of_prompt(conversation) or self._refusal(conversation)
+            except UnusableSample as error:
+                reason = error.reason
+            if reason is None:
+                yield conversation
+            else:
+                skipped[reason] += 1
+
+    def _refusal(self, conversation: Conversation) -> str | None:
+        """What the processor itself says: some refuse pictures of odd shapes."""
+        try:
+            length = model_inputs(self.processor, [conversation])["input_ids"].shape[1]
+        except ValueError:
+            return "the processor refuses it"
+        return self.screening.of_length(length)
+
+    def _answer(self, askable: list[Conversation], number: int, skipped: Counter[str]) -> list[Answered]:
+        ends, kept = end_tokens(self.model), []
+        for answered in answer_batch(self.model, self.processor, askable, self.how, self.seed + number):
+            answer = list(answered.ids[answered.prompt_length :])
+            reason = self.screening.of_answer(answered.prompt_length, answer, ends)
+            if reason is None:
+                kept.append(answered)
+            else:
+                skipped[reason] += 1
+        return kept
+
+    def _insist_on_few(self) -> None:
+        skipped = self.store.skipped()
+        counts = ", ".join(f"{count} x {reason}" for reason, count in skipped.most_common())
+        insist_on_few(skipped.total(), self.store.answered() + skipped.total(), self.max_skipped, counts)

@@ -1,0 +1,86 @@
+"""What a distillation will take, before it begins: time from a short probe, room from the sizes of things.
+
+Upper bounds: answers may end early.
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+from hf_mmspec.data import Conversation, model_inputs
+
+from ..features.stored import StatesFormat
+from .distil import Distillation
+from .rows import picture_column
+
+_PROBE_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Upper bounds.
+
+    Args:
+        shards: that are missing.
+        tokens: of prompts and answers.
+        size: bytes on disk.
+        seconds: of this process alone; None where nothing has to be decoded.
+        bytes_per_token: of hidden states, 0 for none.
+    """
+
+    shards: int
+    tokens: int
+    size: int
+    seconds: float | None
+    bytes_per_token: int
+
+    def __str__(self) -> str:
+        kept = (
+            f"{self.bytes_per_token} bytes a token for hidden states, 4 for ids"
+            if self.bytes_per_token
+            else "ids only"
+        )
+        took = "nothing to decode" if self.seconds is None else f"at most {duration(self.seconds)} in one process"
+        return (
+            f"{self.shards} shards to make: {took}, at most {self.tokens:,} tokens, {self.size / 1e9:.3f} GB ({kept})"
+        )
+
+
+def estimate(distillation: Distillation) -> Estimate:
+    """Look at the first missing shard, and let the target decode a few tokens of it."""
+    missing = distillation.missing()
+    kept = distillation.store.manifest.get("features")
+    per_token = StatesFormat(**kept).bytes_per_token if kept else 0
+    first = list(distillation.askable(missing[0], Counter())) if missing else []
+    if not first:
+        return Estimate(len(missing), 0, 0, None, per_token)
+    inputs = model_inputs(distillation.processor, first)
+    prompt = int(inputs["attention_mask"].sum()) // len(first)
+    prompts = len(missing) * distillation.shard_size
+    tokens = prompts * (prompt + distillation.how.max_new_tokens)
+    pictures = sum(len(picture_column(p)["bytes"] or b"") for c in first for p in c.pictures) // len(first)
+    size = tokens * (4 + per_token) + prompts * (pictures + 500)
+    return Estimate(len(missing), tokens, size, _seconds(distillation, first, len(missing)), per_token)
+
+
+@torch.inference_mode()
+def _seconds(distillation: Distillation, first: list[Conversation], shards: int) -> float | None:
+    if all(conversation.answer_ids for conversation in first):
+        return None
+    model = distillation.model
+    inputs = model_inputs(distillation.processor, first).to(model.device, model.dtype)
+    took = []
+    for tokens in (1, 1 + _PROBE_TOKENS):  # the first call pays for warming up, and so bounds from above
+        start = time.perf_counter()
+        model.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens)
+        took.append(time.perf_counter() - start)
+    step = max(took[1] - took[0], 0.1 * took[1]) / _PROBE_TOKENS
+    return shards * (took[0] + step * distillation.how.max_new_tokens)
+
+
+def duration(seconds: float) -> str:
+    """For people."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

@@ -1,0 +1,242 @@
+"""Answers on disk: a `datasets` data set that grows shard by shard, and survives being killed at any moment.
+
+Knows rows and files; neither models nor how answers are made.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+MANIFEST = "distil.json"
+_FORMAT = 1
+_PART = datasets.Features({"type": datasets.Value("string"), "text": datasets.Value("string")})
+FEATURES = datasets.Features(
+    {
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "prompt_length": datasets.Value("int32"),
+        "messages": datasets.List({"role": datasets.Value("string"), "content": datasets.List(_PART)}),
+        "images": datasets.List(datasets.Image(decode=False)),
+        "task": datasets.Value("string"),
+        "key": datasets.Value("string"),
+        "temperature": datasets.Value("float32"),
+    }
+)
+# what `hf_mmspec.training.features.stored` adds where hidden states are kept
+STATES = datasets.Features(
+    {
+        **{name: datasets.Value("large_binary") for name in ("features", "states", "image_embeds")},
+        "spans": datasets.List(datasets.List(datasets.Value("int32"))),
+    }
+)
+
+
+class AnswerStoreError(ValueError):
+    """The folder cannot be used as it is; the message names cause and fix."""
+
+
+@dataclass(frozen=True)
+class AnswerStore:
+    """A folder with a manifest, and for each shard `data-00012.arrow` and `data-00012.json`, which is written last.
+
+    Args:
+        folder: where.
+        manifest: what made it: a second run goes on only with the same.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Mapping[str, Any]) -> "AnswerStore":
+        """Begin, or go on.
+
+        Raises:
+            AnswerStoreError: the folder holds something else, or answers that were made otherwise.
+        """
+        file, whole = folder / MANIFEST, {"format": _FORMAT, **manifest}
+        if file.exists():
+            found = read_manifest(folder)
+            other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
+            if other:
+                raise AnswerStoreError(
+                    f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
+                    "folder, or the options of the first run (they are in distil.json)"
+                )
+        elif folder.exists() and any(folder.iterdir()):
+            raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, whole)
+        return cls(folder, whole)
+
+    @property
+    def schema(self) -> datasets.Features:
+        """Columns of a row; hidden states only where they are asked for."""
+        return datasets.Features({**FEATURES, **(STATES if self.manifest.get("features") else {})})
+
+    def has(self, number: int) -> bool:
+        """Whether a shard is there and whole. One that is damaged counts as missing, and is made anew."""
+        if not self._mark(number).exists():
+            return False
+        try:
+            read_shard(self._data(number))
+        except AnswerStoreError:
+            return False
+        return True
+
+    def write(self, number: int, rows: Sequence[Mapping[str, Any]], skipped: Counter[str]) -> None:
+        """Write a shard; it counts from the moment its mark is there.
+
+        Raises:
+            OSError: the disk is full; nothing of the shard counts, and what was there stays.
+        """
+        insist_on_room(self.folder, sum(row_bytes(row) for row in rows))
+        columns = {name: [row[name] for row in rows] for name in self.schema}
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
+            datasets.Dataset.from_dict(columns, features=self.schema).save_to_disk(scratch)
+            os.replace(Path(scratch) / "data-00000-of-00001.arrow", self._data(number))
+        write_json(self._mark(number), {"rows": len(rows), "skipped": dict(skipped)})
+
+    def skipped(self) -> Counter[str]:
+        """How many samples were left out so far, by reason."""
+        total: Counter[str] = Counter()
+        for mark in self.folder.glob("data-*.json"):
+            total.update(json.loads(mark.read_text())["skipped"])
+        return total
+
+    def answered(self) -> int:
+        """How many answers are there so far."""
+        return sum(json.loads(mark.read_text())["rows"] for mark in self.folder.glob("data-*.json"))
+
+    def finish(self) -> None:
+        """Make the folder one that `datasets.load_from_disk` opens: nothing is copied."""
+        marks = sorted(self.folder.glob("data-*.json"))
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
+            empty = datasets.Dataset.from_dict({name: [] for name in self.schema}, features=self.schema)
+            empty.save_to_disk(scratch)
+            state = json.loads((Path(scratch) / "state.json").read_text())
+            state["_data_files"] = [{"filename": mark.with_suffix(".arrow").name} for mark in marks]
+            state["_fingerprint"] = self.fingerprint
+            os.replace(Path(scratch) / "dataset_info.json", self.folder / "dataset_info.json")
+        write_json(self.folder / "state.json", state)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what made the answers and of which are there."""
+        marks = [f"{mark.name}:{mark.read_text()}" for mark in sorted(self.folder.glob("data-*.json"))]
+        return datasets.fingerprint.Hasher.hash([dict(self.manifest), marks])
+
+    def _data(self, number: int) -> Path:
+        return self.folder / f"data-{number:05d}.arrow"
+
+    def _mark(self, number: int) -> Path:
+        return self.folder / f"data-{number:05d}.json"
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """Answers as they are read: `rows` (memory-mapped), what made them, and how to name them in a card."""
+
+    folder: Path
+    rows: datasets.Dataset
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "AnswerSet":
+        """All finished shards, also of a distillation that is still going on.
+
+        Raises:
+            AnswerStoreError: no answers in there, or a damaged shard (naming it).
+        """
+        if not (folder / MANIFEST).exists():
+            raise AnswerStoreError(
+                f"{folder}: no answers in there ({MANIFEST} is missing): make them by `mmspec distil`"
+            )
+        files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob("data-*.json"))]
+        if not files:
+            raise AnswerStoreError(f"{folder}: no answer is finished yet; run `mmspec distil` again")
+        return cls(folder, datasets.concatenate_datasets([read_shard(file) for file in files]), read_manifest(folder))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for the same answers."""
+        return AnswerStore(self.folder, self.manifest).fingerprint
+
+
+def read_shard(file: Path) -> datasets.Dataset:
+    """One shard, memory-mapped.
+
+    Raises:
+        AnswerStoreError: it is damaged or missing.
+    """
+    try:
+        shard = datasets.Dataset.from_file(str(file))
+        expected = json.loads(file.with_suffix(".json").read_text())["rows"]
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError) as error:
+        raise AnswerStoreError(
+            f"{file}: damaged ({type(error).__name__}: {error}). Run the same `mmspec distil` again: only what is "
+            "damaged is made anew"
+        ) from error
+    if len(shard) != expected:
+        raise AnswerStoreError(
+            f"{file}: holds {len(shard)} rows instead of {expected}. Run the same `mmspec distil` again: only what is "
+            "damaged is made anew"
+        )
+    return shard
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What made the answers.
+
+    Raises:
+        AnswerStoreError: the file is damaged or of a newer version.
+    """
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except ValueError as error:
+        raise AnswerStoreError(
+            f"{folder / MANIFEST}: damaged ({error}); restore it or distil into a new folder"
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise AnswerStoreError(
+            f"{folder / MANIFEST}: written by another version of hf_mmspec; upgrade, or distil anew"
+        )
+    return found
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Atomically: the file is whole or not there."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(data, indent=1) + "\n")
+    os.replace(partial, file)
+
+
+def insist_on_room(folder: Path, needed: int) -> None:
+    """Stop while the disk still has room for this and as much again.
+
+    Raises:
+        OSError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < 2 * needed:
+        raise OSError(
+            f"{folder}: {free / 1e9:.2f} GB free, but the next shard needs {needed / 1e9:.2f} GB and a reserve. Make "
+            "room and run the same command again; nothing that is finished is lost"
+        )
+
+
+def row_bytes(row: Mapping[str, Any]) -> int:
+    """About the size of a row on disk."""
+    states = sum(len(row[name]) for name in STATES if row.get(name) is not None)
+    pictures = sum(len(each.get("bytes") or b"") for each in row["images"])
+    return 4 * len(row["input_ids"]) + states + pictures + 1000

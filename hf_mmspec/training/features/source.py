@@ -1,0 +1,142 @@
+"""All records that a drafter can learn from, by number: hidden states from disk, or read from the target on the fly.
+
+Both give the same records. Screens once, counts what cannot be used, and knows nothing about learning.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import datasets
+import torch
+
+from hf_mmspec.generation.visual_spans import visual_token_ids
+from hf_mmspec.modeling.binding import unwrap
+
+from ..answers.rows import from_row
+from ..answers.store import AnswerSet
+from .reading import Answered, Reader
+from .record import Record
+from .stored import StatesFormat, from_columns
+
+Where = Literal["auto", "stored", "live"]
+
+
+class NoRecordsError(ValueError):
+    """Nothing can be learned from this data; the message says why, with counts."""
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """Records of one or several answer sets.
+
+    Args:
+        sets: all of the same target.
+        reader: the target as this drafter reads it.
+        is_stored: whether hidden states come from disk.
+        numbers: rows that can be used, by their number in all sets together.
+        max_length: records are cut behind so many tokens.
+        dropped: rows that cannot be used, by reason.
+    """
+
+    sets: Sequence[AnswerSet]
+    reader: Reader
+    is_stored: bool
+    numbers: Sequence[int]
+    max_length: int
+    dropped: Counter[str]
+
+    @classmethod
+    def open(
+        cls, sets: Sequence[AnswerSet], reader: Reader, where: Where = "auto", max_length: int | None = None
+    ) -> "RecordSource":
+        """Screen the answers.
+
+        Raises:
+            NoRecordsError: none can be used, or hidden states are asked for that are not stored.
+        """
+        kept: dict[str, Any] | None = sets[0].manifest.get("features")
+        same = all(each.manifest.get("features") == kept for each in sets)
+        fits = kept is not None and kept["layers"] == _layers(reader) and same
+        if where == "stored" and not fits:
+            raise NoRecordsError(
+                f"the answers do not keep the hidden states that this drafter reads (layers "
+                f"{_layers(reader)}): distil with --features, or read them on the fly (--features live)"
+            )
+        longest = max_length or 10**9
+        rows = datasets.concatenate_datasets(
+            [each.rows.select_columns(["input_ids", "prompt_length"]) for each in sets]
+        )
+        visual = torch.tensor(sorted(visual_token_ids(unwrap(reader.model).config).values()))
+        numbers, dropped = [], Counter[str]()
+        for number, row in enumerate(rows):
+            reason = _why_not(torch.tensor(row["input_ids"]), row["prompt_length"], visual, longest)
+            if reason is None:
+                numbers.append(number)
+            else:
+                dropped[reason] += 1
+        if not numbers:
+            counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+            raise NoRecordsError(f"none of {len(rows)} answers can be learned from ({counts}): raise --max-length")
+        return cls(sets, reader, fits and where != "live", numbers, longest, dropped)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @cached_property
+    def rows(self) -> datasets.Dataset:
+        """All rows, memory-mapped; hidden states only where they are used."""
+        names = set(self.sets[0].rows.column_names)
+        if not self.is_stored:
+            names -= {"features", "states", "image_embeds", "spans"}
+        return datasets.concatenate_datasets([each.rows.select_columns(sorted(names)) for each in self.sets])
+
+    def column(self, name: str) -> list[Any]:
+        """One column of all usable rows."""
+        return self.rows.select(self.numbers)[name][:]
+
+    def only(self, numbers: Sequence[int]) -> "RecordSource":
+        """The same with some of the rows, `numbers` counting usable ones."""
+        return replace(self, numbers=[self.numbers[i] for i in numbers])
+
+    def answered(self, indices: Sequence[int]) -> list[Answered]:
+        """What was asked and answered."""
+        return [from_row(self.rows[self.numbers[index]]) for index in indices]
+
+    def records(self, indices: Sequence[int]) -> list[Record]:
+        """Usable records by number, pictures included, cut behind `max_length` tokens."""
+        if self.is_stored:
+            kept = StatesFormat(**self.sets[0].manifest["features"])
+            found = [from_columns(self.rows[self.numbers[index]], kept) for index in indices]
+        else:
+            found = self.reader.read(self.answered(indices))
+        return [record.cut_to(self.max_length) for record in found]
+
+    def visual_tokens(self) -> list[int]:
+        """Of each usable row."""
+        visual = torch.tensor(sorted(visual_token_ids(unwrap(self.reader.model).config).values()))
+        return [int(torch.isin(torch.tensor(ids), visual).sum()) for ids in self.column("input_ids")]
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of hidden states on disk; 0 on the fly."""
+        return StatesFormat(**self.sets[0].manifest["features"]).bytes_per_token if self.is_stored else 0
+
+
+def _why_not(ids: torch.Tensor, prompt_length: int, visual: torch.Tensor, max_length: int) -> str | None:
+    """Why a row cannot be learned from when it is cut behind `max_length` tokens. Two answer tokens are the least: the
+    first comes from the prefill."""
+    if len(ids) - prompt_length < 2:
+        return "no answer token to learn"
+    if len(ids) > max_length:
+        if torch.isin(ids[max_length:], visual).any():
+            return "a picture is cut by the length limit"
+        if max_length - prompt_length < 2:
+            return "the answer is cut by the length limit"
+    return None
+
+
+def _layers(reader: Reader) -> list[int] | None:
+    return None if reader.feature_layers is None else list(reader.feature_layers)

@@ -1,0 +1,109 @@
+"""A drafter and its loss as one module, so that whatever wraps modules (DDP, FSDP, autocast) sees one forward.
+
+Knows no family: any drafter whose `forward` gives hidden states by pass will do.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_mmspec.modeling import Drafter
+
+from ..recipes.recipe import Stage
+from .collator import IGNORED, first_slots, supervised_at
+from .losses import FEATURE_REGRESSION, LOSSES, feature_regression
+from .target_parts import TargetParts
+
+_NOISE_LENGTH = 512  # EAGLE's noise is `width * 512 / length` wide
+
+
+class DrafterWithLoss(nn.Module):
+    """Computes the loss of a batch of `collate`. Only the drafter's weights are its own; the target's parts are held
+    outside of what is saved, moved or trained."""
+
+    accepts_loss_kwargs = True  # transformers' Trainer then counts supervised tokens over the whole accumulated batch
+
+    def __init__(self, drafter: Drafter, parts: TargetParts, stage: Stage):
+        super().__init__()
+        self.drafter = drafter
+        self.stage = stage
+        self.parts = parts  # a plain object, so no submodule
+
+    def forward(
+        self, num_items_in_batch: torch.Tensor | int | None = None, progress: float = 0.0, **batch: Any
+    ) -> dict[str, torch.Tensor]:
+        """The loss per supervised token.
+
+        Args:
+            num_items_in_batch: supervised tokens of everything that is learned from in this step, over accumulation
+                steps and processes; this batch's own without it. One count normalises all passes, so that a loss
+                depends neither on padding nor on how a batch is split.
+            progress: share of the stage that is done, for what changes as it goes.
+            batch: as `collate` gives it.
+        """
+        labels = batch["labels"]
+        states = batch.get("states", batch["features"])
+        wanted = states.roll(-1, dims=1)
+        total = torch.zeros((), device=labels.device)
+        for step, hidden in enumerate(self.hidden_states(batch, progress)):
+            rows = supervised_at(labels, step)
+            if not rows.any():
+                break
+            total = total + self.stage.unroll_decay**step * self.summed_loss(hidden[rows], wanted[rows])
+        count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        return {"loss": total / count}
+
+    def hidden_states(self, batch: dict[str, Any], progress: float = 0.0) -> tuple[torch.Tensor, ...]:
+        """The drafter's outputs by pass, each `(B, N, H)`, see `DrafterOutput`."""
+        features = batch["features"]
+        embeds = self.inputs_embeds(batch)
+        options: dict[str, Any] = {}
+        rate = self.stage.own_token_rate_at(progress)
+        if self.training and rate > 0:
+            options = {"borrowed": self.parts.borrowed, "own_token_rate": rate}
+        out = self.drafter(
+            self.noisy(features, batch["attention_mask"]).to(embeds.dtype),
+            embeds,
+            batch["visual_spans"],
+            batch["attention_mask"],
+            steps=self.stage.unroll,
+            unroll_from=first_slots(batch["labels"]),
+            **options,
+        )
+        return out.hidden_states
+
+    def inputs_embeds(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Embeddings `(B, N, H)` in the drafter's dtype: its own where it has some (with gradients), else merged ones,
+        the target's for text and what it saw at pictures."""
+        if self.drafter.config.owns_embeddings:
+            return self.drafter.embed_inputs(None, batch["input_ids"])
+        with torch.no_grad():
+            embeds = self.drafter.embed(batch["input_ids"], self.parts.borrowed)
+            if len(batch["image_embeds"]):
+                visual = torch.zeros_like(batch["attention_mask"])
+                for row, spans in zip(visual, batch["visual_spans"], strict=True):
+                    for start, stop in spans:
+                        row[start:stop] = True
+                embeds = embeds.masked_scatter(visual[..., None], batch["image_embeds"].to(embeds.dtype))
+        return embeds
+
+    def noisy(self, features: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Uniform noise on the target's features, against leaning on them too exactly (EAGLE-1, training code)."""
+        if not (self.training and self.stage.noise):
+            return features
+        width = self.stage.noise * _NOISE_LENGTH / attention_mask.sum(1)[:, None, None]
+        return features + (torch.rand_like(features, dtype=torch.float32) - 0.5) * width
+
+    def summed_loss(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """All terms over the rows `hidden (n, H)` of a pass, where the target's states are `wanted (n, H)`."""
+        terms = self.stage.loss
+        total = torch.zeros((), device=hidden.device)
+        if any(name in LOSSES for name in terms):
+            draft = self.drafter.draft_logits(hidden, self.parts.borrowed).float()
+            target = self.parts.logits(wanted)
+            for name in (name for name in terms if name in LOSSES):
+                total = total + terms[name] * LOSSES[name](draft, target).sum()
+        if FEATURE_REGRESSION in terms:
+            total = total + terms[FEATURE_REGRESSION] * feature_regression(hidden, wanted).sum()
+        return total

@@ -1,0 +1,66 @@
+"""Records in which the drafter spoke: an answer up to somewhere, then the drafter's own proposal, read by the target.
+
+So the drafter learns behind its own words too, not only behind the target's. Needs the target at hand, whatever else
+comes from disk. Knows no family.
+"""
+
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+import torch
+
+from hf_mmspec.generation.visual_spans import visual_token_ids
+from hf_mmspec.modeling import DraftBudget, TargetPrompt
+from hf_mmspec.modeling.binding import unwrap
+
+from ..features.reading import Answered
+from ..features.record import Record
+from ..features.source import RecordSource
+from ..recipes.recipe import OnPolicy
+from .collator import collate
+from .drafter_with_loss import DrafterWithLoss
+
+
+@torch.no_grad()
+def own_records(
+    module: DrafterWithLoss, source: RecordSource, indices: Sequence[int], records: Sequence[Record], policy: OnPolicy
+) -> list[Record]:
+    """One record more for a share of `records` (those of `source` at `indices`, pictures included). Only what the
+    drafter said carries loss in them.
+
+    The same batch gives the same cuts and draws, so that a resumed run repeats them.
+    """
+    seed = zlib.crc32(repr(list(indices)).encode())
+    rng = random.Random(seed)
+    chosen = rng.sample(range(len(indices)), max(round(policy.share * len(indices)), 1))
+    places = set(visual_token_ids(unwrap(source.reader.model).config).values())  # a picture that is not there
+    spoken, cuts = [], []
+    was_training = module.drafter.training
+    module.drafter.eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for number in sorted(chosen):
+            record, asked = records[number], source.answered([indices[number]])[0]
+            cut = rng.randint(record.prompt_length + 1, len(record.ids) - 1)
+            said = list(takewhile(lambda token: token not in places, propose(module, record, cut, policy)))
+            if said:
+                ids = [*record.ids[:cut].tolist(), *said]
+                spoken.append(Answered(asked.conversation, ids, asked.prompt_length))
+                cuts.append(cut)
+    module.drafter.train(was_training)
+    found = source.reader.read(spoken) if spoken else []
+    return [replace(record, prompt_length=cut - 1) for record, cut in zip(found, cuts, strict=True)]
+
+
+def propose(module: DrafterWithLoss, record: Record, cut: int, policy: OnPolicy) -> list[int]:
+    """What the drafter says behind the first `cut` tokens of a record: a chain, drawn."""
+    known = record.cut_to(cut)
+    batch = collate([replace(known, prompt_length=0)])
+    embeds = module.inputs_embeds(batch)
+    prompt = TargetPrompt(batch["input_ids"], embeds, batch["features"], record.spans)
+    state = module.drafter.prefill(prompt, record.ids[cut - 1 : cut].to(embeds.device), module.parts.borrowed)
+    budget = DraftBudget(policy.depth, 1, policy.depth + 1, "chain")
+    return module.drafter.propose(state, budget, policy.temperature or None).tokens[1:].tolist()

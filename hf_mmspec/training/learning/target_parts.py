@@ -1,0 +1,73 @@
+"""What learning needs of the frozen target: embeddings in, and its logits over what the drafter can say.
+
+Borrows through the drafter's own checks; runs no layer of the target.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_mmspec.modeling import BorrowedParts, Drafter
+from hf_mmspec.modeling.binding import unwrap
+
+from ..features.record import Record
+
+
+@dataclass(frozen=True)
+class TargetParts:
+    """Parts of the target, with no gradient of their own.
+
+    Args:
+        borrowed: its embeddings and head.
+        draft_ids: `int64 (V,)` target ids of the draft vocabulary in its own order.
+        soft_cap: Gemma's `final_logit_softcapping`, None for none.
+        head_rows, head_bias: the head's rows of `draft_ids` in float32, None where the weights are packed (quantised)
+            and the head has to be called.
+    """
+
+    borrowed: BorrowedParts
+    draft_ids: torch.Tensor
+    soft_cap: float | None = None
+    head_rows: torch.Tensor | None = None
+    head_bias: torch.Tensor | None = None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, target: Any, drafter: Drafter) -> "TargetParts":
+        """Borrow them.
+
+        Raises:
+            DrafterMismatchError: the drafter was made for another target.
+        """
+        borrowed = drafter.bind(target)
+        size = drafter.config.draft_vocab_size or borrowed.vocab_size
+        ids = drafter.to_target_ids(torch.arange(size, device=drafter.device))
+        soft_cap = getattr(unwrap(target).config.get_text_config(decoder=True), "final_logit_softcapping", None)
+        head: Any = borrowed.lm_head
+        weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
+        if weight is None or not weight.is_floating_point() or weight.ndim != 2 or weight.is_meta:
+            return cls(borrowed, ids, soft_cap)
+        rows = weight[ids.to(weight.device)].to(device=drafter.device, dtype=torch.float32)
+        own_bias = None if bias is None else bias[ids.to(bias.device)].to(device=drafter.device, dtype=torch.float32)
+        return cls(borrowed, ids, soft_cap, rows, own_bias)
+
+    @torch.no_grad()
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """The target's logits `(n, V)` over the draft vocabulary, float32, from states `(n, H)`."""
+        if self.head_rows is None:
+            logits = self.borrowed.lm_head(states)[..., self.draft_ids]
+        else:
+            logits = nn.functional.linear(states.to(self.head_rows.dtype), self.head_rows, self.head_bias)
+        logits = logits.float()
+        return logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)
+
+    def knows(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """`bool`, as `token_ids`: whether the drafter can say the token at all."""
+        return torch.isin(token_ids, self.draft_ids.to(token_ids.device))
+
+    def share_outside(self, records: list[Record]) -> float:
+        """Share of answer tokens that the drafter can never say."""
+        answers = torch.cat([record.ids[record.prompt_length :] for record in records])
+        return 1 - self.knows(answers).float().mean().item()

@@ -1,0 +1,193 @@
+"""transformers' Trainer for a drafter: what is ours is how L chooses the checkpoint, and what a checkpoint holds.
+
+Checkpoints, resumption, logging, precision, accumulation and processes are the library's.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_mmspec.modeling import Drafter
+
+from ..recipes.recipe import Stage
+from .drafter_with_loss import DrafterWithLoss
+from .order import Pick
+
+Judge = Callable[[Drafter], dict[str, float]]
+BEST = "acceptance_length"  # what a judge's result is called that chooses the checkpoint
+_PREFIX = "drafter."
+
+
+class DrafterTrainer(Trainer):
+    """Trains `module.drafter` on planned picks; every evaluation measures L, and the best checkpoint is kept.
+
+    A checkpoint's folder is a drafter's folder, with the optimiser beside it.
+    """
+
+    def __init__(
+        self,
+        module: DrafterWithLoss,
+        arguments: TrainingArguments,
+        picks: Sequence[Pick],
+        make_batch: Callable[[Sequence[Pick]], dict[str, Any]],
+        judge: Judge,
+        save_minutes: float = 10.0,
+    ):
+        self._judge = judge
+        super().__init__(
+            model=module,
+            args=arguments,
+            train_dataset=list(picks),  # type: ignore[arg-type]
+            eval_dataset=[None],  # type: ignore[arg-type]  # the judge has its own
+            data_collator=make_batch,  # type: ignore[arg-type]
+            callbacks=[SaveByTime(save_minutes)],
+        )
+
+    @property
+    def drafter(self) -> Drafter:
+        """The drafter inside all wrappers."""
+        return self.accelerator.unwrap_model(self.model).drafter
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As Trainer's; the loss also knows how far the stage is."""
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        return super().compute_loss(model, {**inputs, "progress": progress}, return_outputs, num_items_in_batch)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """L through `generate`, by the judge; training's random numbers are not touched."""
+        was_training = self.drafter.training
+        with torch.random.fork_rng(enabled=True):
+            found = self._judge(self.drafter.eval())
+        self.drafter.train(was_training)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As Trainer's, but a loss that is no number ends the run."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in "
+                "float32"
+            )
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        weights = None
+        if state_dict is not None:  # gathered from several processes
+            weights = {name.removeprefix(_PREFIX): value for name, value in state_dict.items()}
+        self.drafter.save_pretrained(output_dir or self.args.output_dir, state_dict=weights)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            saved = type(self.drafter).from_pretrained(resume_from_checkpoint, dtype=self.drafter.dtype)
+            self.drafter.load_state_dict(saved.state_dict())
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+class SaveByTime(TrainerCallback):
+    """A checkpoint every so many minutes, besides those at evaluations: what a killed run can lose."""
+
+    def __init__(self, minutes: float):
+        self._seconds, self._last = 60 * minutes, time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Ask for a checkpoint when it is time."""
+        if time.monotonic() - self._last >= self._seconds:
+            control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        """Count from the last one, whoever asked for it."""
+        self._last = time.monotonic()
+
+
+def training_arguments(
+    stage: Stage, folder: Path, steps: int, evaluations: int, seed: int, accumulate: int = 1, **options: Any
+) -> TrainingArguments:
+    """Arguments of one stage.
+
+    Args:
+        folder: for checkpoints and logs.
+        steps: of the whole stage.
+        evaluations: how often L is measured, evenly spread, the end included.
+        accumulate: a step's records are read in so many parts.
+        options: further or other `TrainingArguments`.
+
+    Raises:
+        ValueError: the batch cannot be shared evenly.
+    """
+    processes = int(options.pop("processes", 1))
+    if stage.batch_size % (processes * accumulate):
+        raise ValueError(
+            f"stage {stage.name!r}: a batch of {stage.batch_size} records cannot be shared by {processes} processes "
+            f"with {accumulate} accumulation steps: change stages.*.batch_size"
+        )
+    every = max(math.ceil(steps / evaluations), 1)
+    cosine = {"min_lr_rate": stage.min_learning_rate} if stage.schedule == "cosine_with_min_lr" else {}
+    chosen = {
+        "output_dir": str(folder),
+        "num_train_epochs": 1,  # epochs are in the order of the picks
+        "train_sampling_strategy": "sequential",
+        "per_device_train_batch_size": stage.batch_size // (processes * accumulate),
+        "gradient_accumulation_steps": accumulate,
+        "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": stage.schedule,
+        "lr_scheduler_kwargs": cosine,
+        "warmup_steps": round(stage.warmup * steps),
+        "weight_decay": stage.weight_decay,
+        "adam_beta1": stage.betas[0],
+        "adam_beta2": stage.betas[1],
+        "max_grad_norm": stage.clip,
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{BEST}",
+        "greater_is_better": True,
+        "logging_steps": min(10, every),
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "seed": seed,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "dataloader_pin_memory": False,  # batches that are read on the fly are on the device already
+        "ddp_find_unused_parameters": True,  # a batch without pictures does not touch the visual part
+    }
+    return TrainingArguments(**{**chosen, **options})
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole: `trainer_state.json` is written last. Others are removed: a run that was
+    killed while it wrote one begins from the one before."""
+    whole = []
+    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        try:
+            state = json.loads((checkpoint / "trainer_state.json").read_text())
+            whole.append((int(state["global_step"]), checkpoint))
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(checkpoint)
+    return max(whole)[1] if whole else None
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """Steps, losses and L so far."""
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

@@ -1,0 +1,57 @@
+"""The finished drafter's folder, ready for the Hub: weights, config, card, and what made it.
+
+Written beside its place and moved there when it is whole.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_mmspec.modeling import Drafter
+
+from ..judging.ranks import Ranks
+from .card import write_card
+
+
+class FolderInUseError(ValueError):
+    """The place of the result is taken by something else."""
+
+
+def insist_on_place(folder: Path) -> None:
+    """Raises FolderInUseError where `folder` is neither new, empty nor a drafter's that this command made."""
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / "training.json").exists())
+    ):
+        raise FolderInUseError(f"{folder} holds something else: give a new folder with --out")
+
+
+def save_result(
+    folder: Path,
+    drafter: Drafter,
+    target: str,
+    results: dict[str, float],
+    ranks: Ranks,
+    facts: dict[str, Any],
+    training: dict[str, Any],
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write everything, then put it in its place; an older result of the same name is replaced.
+
+    Args:
+        dtype: of the weights.
+        training: goes into `training.json`.
+        target, results, facts: see `write_card`.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
+    drafter.to(dtype).save_pretrained(partial)
+    (partial / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+    write_card(partial, folder.name, drafter, target, results, ranks, facts)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
