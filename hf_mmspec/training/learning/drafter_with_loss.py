@@ -56,15 +56,14 @@ class DrafterWithLoss(nn.Module):
 
     def hidden_states(self, batch: dict[str, Any], progress: float = 0.0) -> tuple[torch.Tensor, ...]:
         """The drafter's outputs by pass, each `(B, N, H)`, see `DrafterOutput`."""
-        features = batch["features"]
-        embeds = self.inputs_embeds(batch)
-        options: dict[str, Any] = {}
+        owns = self.drafter.embed_tokens is not None
+        options: dict[str, Any] = {"input_ids": batch["input_ids"]} if owns else {}
         rate = self.stage.own_token_rate_at(progress)
         if self.training and rate > 0:
-            options = {"borrowed": self.parts.borrowed, "own_token_rate": rate}
+            options |= {"borrowed": self.parts.borrowed, "own_token_rate": rate}
         out = self.drafter(
-            self.noisy(features, batch["attention_mask"]).to(embeds.dtype),
-            embeds,
+            self.noisy(batch["features"], batch["attention_mask"]).to(self.drafter.dtype),
+            None if owns else self.merged_embeds(batch),
             batch["visual_spans"],
             batch["attention_mask"],
             steps=self.stage.unroll,
@@ -73,19 +72,16 @@ class DrafterWithLoss(nn.Module):
         )
         return out.hidden_states
 
-    def inputs_embeds(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Embeddings `(B, N, H)` in the drafter's dtype: its own where it has some (with gradients), else merged ones,
-        the target's for text and what it saw at pictures."""
-        if self.drafter.config.owns_embeddings:
-            return self.drafter.embed_inputs(None, batch["input_ids"])
-        with torch.no_grad():
-            embeds = self.drafter.embed(batch["input_ids"], self.parts.borrowed)
-            if len(batch["image_embeds"]):
-                visual = torch.zeros_like(batch["attention_mask"])
-                for row, spans in zip(visual, batch["visual_spans"], strict=True):
-                    for start, stop in spans:
-                        row[start:stop] = True
-                embeds = embeds.masked_scatter(visual[..., None], batch["image_embeds"].to(embeds.dtype))
+    @torch.no_grad()
+    def merged_embeds(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Merged embeddings `(B, N, H)` in the drafter's dtype: the target's for text, what it saw at pictures."""
+        embeds = self.drafter.embed(batch["input_ids"], self.parts.borrowed)
+        if len(batch["image_embeds"]):
+            visual = torch.zeros_like(batch["attention_mask"])
+            for row, spans in zip(visual, batch["visual_spans"], strict=True):
+                for start, stop in spans:
+                    row[start:stop] = True
+            embeds = embeds.masked_scatter(visual[..., None], batch["image_embeds"].to(embeds.dtype))
         return embeds
 
     def noisy(self, features: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -59,8 +59,9 @@ def propose(module: DrafterWithLoss, record: Record, cut: int, policy: OnPolicy)
     """What the drafter says behind the first `cut` tokens of a record: a chain, drawn."""
     known = record.cut_to(cut)
     batch = collate([replace(known, prompt_length=0)])
-    embeds = module.inputs_embeds(batch)
-    prompt = TargetPrompt(batch["input_ids"], embeds, batch["features"], record.spans)
-    state = module.drafter.prefill(prompt, record.ids[cut - 1 : cut].to(embeds.device), module.parts.borrowed)
+    ids, drafter = batch["input_ids"], module.drafter
+    embeds = module.merged_embeds(batch) if drafter.embed_tokens is None else drafter.embed(ids, module.parts.borrowed)
+    prompt = TargetPrompt(ids, embeds, batch["features"], record.spans)
+    state = drafter.prefill(prompt, record.ids[cut - 1 : cut].to(drafter.device), module.parts.borrowed)
     budget = DraftBudget(policy.depth, 1, policy.depth + 1, "chain")
-    return module.drafter.propose(state, budget, policy.temperature or None).tokens[1:].tolist()
+    return drafter.propose(state, budget, policy.temperature or None).tokens[1:].tolist()

@@ -48,7 +48,7 @@ def _ridge(module: DrafterWithLoss, batches: Iterable[list[Record]], hidden: int
     for records in batches:
         batch = collate(records)
         rows, features = batch["labels"] != IGNORED, batch["features"].float()
-        embeds = module.inputs_embeds(batch).float()
+        embeds = module.merged_embeds(batch).float()
         inputs = torch.cat([embeds.roll(-1, 1)[rows], features[rows]], dim=-1)
         inputs = torch.nn.functional.pad(inputs, (0, 1), value=1.0)
         states = batch.get("states", batch["features"]).float()
