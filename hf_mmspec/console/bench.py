@@ -4,7 +4,7 @@ Prints to a rich console; what is measured and what the words mean is in `hf_mms
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from hf_mmspec.data import Columns, Conversations
+from hf_mmspec.data import Conversations, Source
 from hf_mmspec.evaluation import loading
 from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.contenders import contenders_with
@@ -39,7 +39,8 @@ class Run:
         model, dtype: as `load_target` takes them.
         entries: the drafters, at least one.
         budgets: draft budgets to measure besides the usual one.
-        sources: opened from `settings.data` with `columns`.
+        sources: opened from `settings.data` with `options`.
+        options: what is said about the sources, see `open_data`.
         memory: whether peak memory is measured, in processes of their own.
     """
 
@@ -49,7 +50,7 @@ class Run:
     budgets: Sequence[str]
     settings: Settings
     sources: Mapping[str, Conversations]
-    columns: Columns
+    options: Source
     memory: bool = True
 
 
@@ -100,8 +101,8 @@ def _plotter() -> Any:
 
 
 def _memory(run: Run, console: Console) -> dict[str, float]:
-    settings = run.settings
-    question = Question(run.model, run.dtype, _MEMORY_TOKENS, settings.data[0], settings.split, run.columns)
+    source = replace(run.options, data=run.settings.data[0])
+    question = Question(run.model, run.dtype, _MEMORY_TOKENS, source)
     try:
         return peak_memory_ratios(question, run.entries)
     except MeasurementError as error:  # the rest took much longer to measure, and is not lost for it

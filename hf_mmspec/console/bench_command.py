@@ -41,6 +41,8 @@ def bench(
     split: Annotated[
         str | None, typer.Option(help="Of the data; of the embedded one val is for choosing settings. Default: test.")
     ] = None,
+    subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
+    pictures: Annotated[str | None, typer.Option(help="Folder that paths of pictures start from.")] = None,
     budget: Annotated[
         list[str] | None, typer.Option(help='A draft budget to measure too, as "depth=8,top_k=2". Repeat for several.')
     ] = None,
@@ -54,7 +56,7 @@ def bench(
     _check(dtype, model, drafter, text_only)
     from hf_mmspec.console.bench import Files, Run, show_bench
     from hf_mmspec.console.session import use_threads
-    from hf_mmspec.data import Columns
+    from hf_mmspec.data import Columns, Source
     from hf_mmspec.evaluation import loading
     from hf_mmspec.evaluation.bench import Settings
     from hf_mmspec.evaluation.contenders import parse_budget
@@ -73,10 +75,11 @@ def bench(
     for each in budget or ():
         parse_budget(each)
     columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
+    options = Source(settings.data[0], split, subset, columns, pictures=pictures)
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
-    sources = open_data(settings.data, settings.samples, split, columns)
+    sources = open_data(settings.data, settings.samples, options)
     use_threads(threads)
-    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, columns, memory)
+    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, options, memory)
     report = show_bench(run, Console(), Files(json_file, markdown, plots))
     raise typer.Exit(_exit_code(report))
 

@@ -8,17 +8,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from hf_mmspec.data import Columns
+from hf_mmspec.data import Columns, Source
 
 from .contenders import STOCK, Contender, answer
 from .drafters import Entry, load_drafters
 from .loading import load_target
-from .prompts import EMBEDDED, first_prompt, open_data
+from .prompts import EMBEDDED_SOURCE, first_prompt, open_data
 
 METHOD = (
     "VmHWM of a fresh process from after loading to the end of one answer (reset through /proc/self/clear_refs); "
@@ -32,15 +32,13 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True)
 class Question:
-    """What a process is to answer: the first usable prompt of `data`, with the target `model` (None: the embedded
+    """What a process is to answer: the first usable prompt of `source`, with the target `model` (None: the embedded
     one) in `dtype`, up to `max_new_tokens`."""
 
     model: str | None
     dtype: str
     max_new_tokens: int
-    data: str = EMBEDDED
-    split: str | None = None
-    columns: Columns = field(default_factory=Columns)
+    source: Source = EMBEDDED_SOURCE
 
 
 def peak_memory_ratios(question: Question, drafters: Sequence[Entry]) -> dict[str, float]:
@@ -71,7 +69,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     asked = json.loads(arguments[0])
     torch.set_num_threads(int(arguments[1]))
-    question = Question(**{**asked["question"], "columns": Columns(**asked["question"]["columns"])})
+    source = Source(**{**asked["question"]["source"], "columns": Columns(**asked["question"]["source"]["columns"])})
+    question = Question(**{**asked["question"], "source": source})
     print(json.dumps({"peak_bytes": _peak(question, Entry(**asked["entry"]) if asked["entry"] else None)}))
 
 
@@ -80,7 +79,7 @@ def _peak(question: Question, entry: Entry | None) -> int:
     contender = Contender(STOCK)
     if entry is not None:
         contender = Contender(entry.name, {"assistant_model": load_drafters([entry], target)[entry.name]})
-    sources = open_data([question.data], 1, question.split, question.columns)
+    sources = open_data([question.source.data], 1, question.source)
     inputs = first_prompt(target, processor, sources).inputs
     gc.collect()
     _forget_peak(target.device)

@@ -5,7 +5,7 @@ Knows where prompts come from and what their inputs look like; knows nothing of 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.data import (
-    Columns,
     Conversation,
     Conversations,
     PictureError,
@@ -26,6 +25,7 @@ from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.generation.visual_spans import visual_token_ids
 
 EMBEDDED = "embedded"
+EMBEDDED_SOURCE = Source(EMBEDDED)
 # Without wanted tasks nobody knows which ones a source has: they are looked for among its first conversations.
 LOOKED_THROUGH = 1000
 
@@ -47,29 +47,28 @@ class Prompts:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def open_data(
-    data: Sequence[str], samples: int, split: str | None = None, columns: Columns | None = None
-) -> dict[str, Conversations]:
+def open_data(data: Sequence[str], samples: int, options: Source = EMBEDDED_SOURCE) -> dict[str, Conversations]:
     """Sources by short names; no picture is read yet.
 
     Args:
         data: as `Source.data`.
         samples: prompts of each task that are wanted.
-        split: see `split_of`.
-        columns: of tables; guessed where it is safe.
+        options: everything else about the sources; its own `data` is not used, columns only by tables, and for its
+            split see `split_of`.
 
     Raises:
         DataError: a source cannot be opened.
     """
     names = unique_names([_short_name(each) for each in data])
-    sources = {}
-    for name, each in zip(names, data, strict=True):
-        if _is_embedded(each):
-            source = Source(each, split_of(each, split), limit=samples * len(TASKS))
-        else:
-            source = Source(each, split_of(each, split), columns=columns or Columns())
-        sources[name] = open_source(source)
-    return sources
+    return {
+        name: open_source(_limited(replace(options, data=each, split=split_of(each, options.split)), samples))
+        for name, each in zip(names, data, strict=True)
+    }
+
+
+def _limited(source: Source, samples: int) -> Source:
+    """The embedded generators never end; their tasks take turns."""
+    return replace(source, limit=samples * len(TASKS)) if _is_embedded(source.data) else source
 
 
 def split_of(data: str, split: str | None) -> str | None:

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from hf_mmspec.console import bench as flow
-from hf_mmspec.data import Columns
+from hf_mmspec.data import Columns, Source
 from hf_mmspec.evaluation import loading, memory
 from hf_mmspec.evaluation.bench import Settings
 from hf_mmspec.evaluation.drafters import Entry
@@ -42,7 +42,7 @@ def data(tmp_path_factory):
 def test_peak_is_printed_as_json(folders, data, blind, capsys):
     """The question and the drafter arrive in the other process as they were meant."""
     target, drafter = folders
-    question = Question(target, "float32", 4, data, None, Columns(prompt="ask"))
+    question = Question(target, "float32", 4, Source(data, columns=Columns(prompt="ask")))
     asked = json.dumps({"question": asdict(question), "entry": asdict(Entry("vispec", drafter, blind))})
     memory.main([asked, str(torch.get_num_threads())])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["peak_bytes"] > 2**20
@@ -99,7 +99,7 @@ def test_a_bench_is_not_lost_for_a_memory_measurement_that_fails(target, process
     monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
     monkeypatch.setattr(loading, "load_drafter", lambda *_: drafter)
     settings = Settings(tasks=("scene",), samples=1, repetitions=1, max_new_tokens=3)
-    run = flow.Run(None, "auto", [Entry("vispec", "d")], (), settings, open_data(["embedded"], 1), Columns())
+    run = flow.Run(None, "auto", [Entry("vispec", "d")], (), settings, open_data(["embedded"], 1), Source(""))
     console, file = Console(record=True), tmp_path / "bench.json"
     report = flow.show_bench(run, console, flow.Files(file))
     assert report["summary"]["vispec"]["peak_memory_ratio"] is None and file.exists()

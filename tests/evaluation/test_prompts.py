@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from hf_mmspec.data import Columns, DataError
+from hf_mmspec.data import Columns, DataError, Source
 from hf_mmspec.evaluation import prompts
 from hf_mmspec.evaluation.prompts import collect_prompts, first_prompt, open_data, unique_names
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def collect(target, processor, data, samples, tasks=None, **options):
-    return collect_prompts(target, processor, open_data(data, samples, **options), samples, tasks)
+    return collect_prompts(target, processor, open_data(data, samples, Source("", **options)), samples, tasks)
 
 
 def test_the_embedded_tasks_are_those_of_the_test_split(target, processor):
@@ -69,7 +69,7 @@ def test_a_public_set_goes_by_its_name(tmp_path):
 
 
 def test_wanted_tasks_only_and_text_without_a_picture(target, processor, folder):
-    found = collect(target, processor, [folder, "embedded:text"], 1, ["embedded:text/text", "mine/count"], split=None)
+    found = collect(target, processor, [folder, "embedded:text"], 1, ["embedded:text/text", "mine/count"])
     assert list(found.by_task) == ["embedded:text/text", "mine/count"]
     assert [members[0].image_tokens for members in found.by_task.values()] == [0, 144]
 
@@ -86,6 +86,13 @@ def test_columns_are_named(target, processor, tmp_path):
         open_data([data], 1)
     found = collect(target, processor, [data], 1, columns=Columns(prompt="ask", task="kind"))
     assert found.by_task["x"][0].conversation.text == "What?"
+
+
+def test_pictures_may_lie_elsewhere(target, processor, tmp_path):
+    data = write(tmp_path / "d", [{"prompt": "What?"}], picture="b.png")
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "pictures" / "b.png")
+    assert collect(target, processor, [data], 1, pictures=str(tmp_path / "pictures")).skipped == {}
 
 
 def test_nothing_usable_is_an_error_that_says_why(target, processor, tmp_path, folder):
