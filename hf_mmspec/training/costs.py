@@ -15,7 +15,7 @@ import typer
 
 from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.evaluation.machine import cpu_name
-from hf_mmspec.evaluation.report import markdown_table
+from hf_mmspec.evaluation.markdown import markdown_table
 from hf_mmspec.modeling import ViSpecDrafter
 
 from .answers.answering import Answering, answer_batch
