@@ -14,6 +14,7 @@ from hf_mmspec.training.answers.store import AnswerSet, AnswerStore
 from hf_mmspec.training.features.reading import Reader
 from hf_mmspec.training.features.record import Record
 from hf_mmspec.training.features.stored import StatesFormat
+from hf_mmspec.training.learning.collator import collate
 from hf_mmspec.training.learning.drafter_with_loss import DrafterWithLoss
 from hf_mmspec.training.learning.target_parts import TargetParts
 from hf_mmspec.training.recipes import Stage
@@ -113,3 +114,8 @@ def gradients(module: DrafterWithLoss, batch, count=None, progress=0.0) -> tuple
     loss.backward()
     found = {name: p.grad.clone() for name, p in module.drafter.named_parameters() if p.grad is not None}
     return loss.item(), found
+
+
+def collated(module: DrafterWithLoss, *records: Record) -> dict:
+    """A batch as the trainer makes it."""
+    return collate(records, module.parts.knows)
