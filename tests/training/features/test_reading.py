@@ -105,7 +105,7 @@ def test_a_processor_that_makes_other_tokens_is_refused(llava):
     longer, other = list(answered.ids), list(answered.ids)
     other[1] = other[1] + 1
     for ids, length in ((longer, answered.prompt_length + 1), (other, answered.prompt_length)):
-        with pytest.raises(OtherPromptError, match="'t/0'.* distil again"):
+        with pytest.raises(OtherPromptError, match=r"'t/0'.* distil again"):
             Reader(target, processor).read([Answered(answered.conversation, ids, length)])
 
 

@@ -120,7 +120,7 @@ def test_answers_that_teach_nothing_are_left_out(pair, stored):
     assert source.dropped == {"no answer token to learn": 1}
     cut = RecordSource.open([with_rows(stored[None], 10, 2, 8)], Reader(*pair), max_length=12)
     assert (len(cut), cut.max_length) == (2, 12)
-    with pytest.raises(NoRecordsError, match="2 x the answer is cut by the length limit.*--max-length"):
+    with pytest.raises(NoRecordsError, match=r"2 x the answer is cut by the length limit.*--max-length"):
         RecordSource.open([with_rows(stored[None], 10, 2, 8)], Reader(*pair), max_length=11)
 
 
