@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_mmspec.data import Conversation, model_inputs
-from hf_mmspec.generation.capture import Captured, capture
+from hf_mmspec.generation.capture import capture
 from hf_mmspec.generation.visual_spans import find_visual_spans
 from hf_mmspec.modeling.binding import unwrap
 
@@ -70,22 +70,24 @@ class Reader:
                 hooks.enter_context(each.listening())
             outputs = self.model(**inputs, logits_to_keep=1, use_cache=False)
             sizes = image_sizes(outputs, [len(each.conversation.pictures) for each in answered])
-            return [self._record(i, each, rows[i], states, taps, sizes[i]) for i, each in enumerate(answered)]
+            # once for the batch: each access makes a copy of all of it
+            last, embeds = states.features, states.inputs_embeds
+            read = last if taps is states else taps.features
+        return [self._record(each, rows[i], read[i], last[i], embeds[i], sizes[i]) for i, each in enumerate(answered)]
 
     def _record(
         self,
-        row: int,
         answered: Answered,
         ids: torch.Tensor,
-        states: Captured,
-        taps: Captured,
+        features: torch.Tensor,
+        states: torch.Tensor,
+        embeds: torch.Tensor,
         sizes: list[int] | None,
     ) -> Record:
         encoded = (
             None if sizes is None else {"image": SimpleNamespace(pooler_output=[torch.empty(n, 0) for n in sizes])}
         )
         spans = find_visual_spans(ids, unwrap(self.model).config, encoded)
-        embeds = states.inputs_embeds[row]
         images = torch.cat([*(embeds[start:stop] for start, stop in spans), embeds[:0]])
         known = slice(0, len(ids) - 1)
         dtype = self.dtype or embeds.dtype
@@ -93,8 +95,8 @@ class Reader:
             ids=ids,
             prompt_length=answered.prompt_length,
             spans=spans,
-            features=taps.features[row, known].to(dtype),
-            states=None if taps is states else states.features[row, known].to(dtype),
+            features=features[known].to(dtype),
+            states=None if self.feature_layers is None else states[known].to(dtype),
             image_embeds=images.to(dtype),
             task=answered.conversation.task,
         )

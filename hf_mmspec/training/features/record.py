@@ -50,6 +50,15 @@ class Record:
             image_embeds=self.image_embeds[:0],
         )
 
+    def to(self, device: torch.device) -> "Record":
+        """The same with its states on `device`; ids stay where they are."""
+        return replace(
+            self,
+            features=self.features.to(device),
+            states=None if self.states is None else self.states.to(device),
+            image_embeds=self.image_embeds.to(device),
+        )
+
     def cut_to(self, length: int) -> "Record":
         """The first `length` tokens; pictures must lie within them."""
         if len(self.ids) <= length:

@@ -106,10 +106,10 @@ class RecordSource:
         return [from_row(self.rows[self.numbers[index]]) for index in indices]
 
     def records(self, indices: Sequence[int]) -> list[Record]:
-        """Usable records by number, pictures included, cut behind `max_length` tokens."""
+        """Usable records by number on the target's device, pictures included, cut behind `max_length` tokens."""
         if self.is_stored:
-            kept = StatesFormat(**self.sets[0].manifest["features"])
-            found = [from_columns(self.rows[self.numbers[index]], kept) for index in indices]
+            kept, device = StatesFormat(**self.sets[0].manifest["features"]), self.reader.model.device
+            found = [from_columns(self.rows[self.numbers[index]], kept).to(device) for index in indices]
         else:
             found = self.reader.read(self.answered(indices))
         return [record.cut_to(self.max_length) for record in found]

@@ -9,18 +9,25 @@ import torch
 from torch.nn.functional import smooth_l1_loss
 
 LogitsLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_LEAST = torch.finfo(torch.float32).min
+
+
+def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """`log_softmax`, where ids that are masked by -inf get the least number instead: times a probability of 0 that is
+    0 and not NaN."""
+    return logits.log_softmax(-1).clamp(min=_LEAST)
 
 
 def soft_cross_entropy(draft: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy against the target's distribution: logits `(n, V)` both, `(n,)` out (EAGLE, arXiv 2401.15077,
     section 4.2). Its gradient is that of the forward KL divergence."""
-    return -(target.softmax(-1) * draft.log_softmax(-1)).sum(-1)
+    return -(target.softmax(-1) * log_probabilities(draft)).sum(-1)
 
 
 def reverse_kl(draft: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """KL(drafter || target): punishes what the drafter says and the target would not."""
-    log_draft = draft.log_softmax(-1)
-    return (log_draft.exp() * (log_draft - target.log_softmax(-1))).sum(-1)
+    log_draft = log_probabilities(draft)
+    return (log_draft.exp() * (log_draft - log_probabilities(target))).sum(-1)
 
 
 def total_variation(draft: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -31,7 +38,7 @@ def total_variation(draft: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def list_mle(draft: torch.Tensor, target: torch.Tensor, top: int = 10) -> torch.Tensor:
     """Negative log-likelihood, under the drafter, of ranking the target's `top` tokens in the target's order."""
     best = target.topk(min(top, target.shape[-1]), dim=-1).indices
-    scores = draft.gather(-1, best)
+    scores = draft.gather(-1, best).clamp(min=_LEAST)
     remaining = scores.flip(-1).logcumsumexp(-1).flip(-1)
     return (remaining - scores).sum(-1)
 

@@ -3,6 +3,7 @@
 Borrows through the drafter's own checks; runs no layer of the target.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,16 @@ class TargetParts:
 
     @torch.no_grad()
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """The target's logits `(n, V)` over the draft vocabulary, float32, from states `(n, H)`."""
+        """The target's logits `(n, V)` over the draft vocabulary, float32, from states `(n, H)`; -inf at ids that
+        only pad the vocabulary, as the drafter's own are."""
         if self.head_rows is None:
             logits = self.borrowed.lm_head(states)[..., self.draft_ids]
         else:
             logits = nn.functional.linear(states.to(self.head_rows.dtype), self.head_rows, self.head_bias)
         logits = logits.float()
-        return logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)
+        if self.soft_cap is not None:
+            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+        return logits.masked_fill_(self.draft_ids.to(logits.device) >= self.borrowed.vocab_size, -math.inf)
 
     def knows(self, token_ids: torch.Tensor) -> torch.Tensor:
         """`bool`, as `token_ids`: whether the drafter can say the token at all."""

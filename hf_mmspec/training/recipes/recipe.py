@@ -40,6 +40,12 @@ class OnPolicy:
     depth: int = 4
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and self.depth >= 1 and self.temperature >= 0):
+            raise RecipeError(
+                f"on_policy: share must be above 0 and at most 1, depth at least 1 and temperature at least 0, got {self}"
+            )
+
 
 @strict
 @dataclass
@@ -97,6 +103,8 @@ class Stage:
         for name, least in (("epochs", 0), ("learning_rate", 0), ("batch_size", 1), ("unroll", 1)):
             if not getattr(self, name) >= least:
                 raise RecipeError(f"stage {self.name!r}: {name} must be at least {least}, got {getattr(self, name)}")
+        if len(self.betas) != 2:
+            raise RecipeError(f"stage {self.name!r}: betas must be two numbers, got {self.betas}")
 
     def own_token_rate_at(self, progress: float) -> float:
         """Scheduled sampling at a share of the stage that is done."""
@@ -133,6 +141,9 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise RecipeError(f"a recipe needs stages with different names, got {names}")
+        for stage in self.stages:
+            if stage.own_token_rate and self.family != "flash":
+                raise RecipeError(f"stage {stage.name!r}: own_token_rate is for flash, not for {self.family}")
         if self.evaluations < 1:
             raise RecipeError(f"evaluations must be at least 1, got {self.evaluations}")
 
@@ -172,7 +183,10 @@ def read_recipe(file: Path, changes: Sequence[str] = ()) -> Recipe:
         path, equals, value = change.partition("=")
         if not equals:
             raise RecipeError(f"{change!r}: write path=value, e.g. stages.0.epochs=2")
-        _set(data, path.split("."), yaml.safe_load(value), change)
+        try:
+            _set(data, path.split("."), yaml.safe_load(value), change)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{change!r}: the value is not YAML ({error})") from error
     return make_recipe(data, str(file))
 
 
