@@ -187,7 +187,10 @@ class AnswerSet:
         files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob("data-*.json"))]
         if not files:
             raise AnswerStoreError(f"{folder}: no answer is finished yet; run `mmspec distil` again")
-        return cls(folder, datasets.concatenate_datasets([read_shard(file) for file in files]), read_manifest(folder))
+        manifest = read_manifest(folder)
+        if not {"model", "target_fingerprint"} <= set(manifest):
+            raise AnswerStoreError(f"{folder / MANIFEST}: damaged (it does not say whose answers these are)")
+        return cls(folder, datasets.concatenate_datasets([read_shard(file) for file in files]), manifest)
 
     @cached_property
     def fingerprint(self) -> str:
