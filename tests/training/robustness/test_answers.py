@@ -66,7 +66,11 @@ def test_a_picture_in_a_file_is_not_kept_twice(finished, table):
 
 @pytest.mark.parametrize(
     ("where", "name", "at", "again"),
-    [(ArrowWriter, "write_table", 2, [1, 2]), (store_module, "write_json", 3, [1, 2]), (distil_module, "Progress", 2, [2])],
+    [
+        (ArrowWriter, "write_table", 2, [1, 2]),
+        (store_module, "write_json", 3, [1, 2]),
+        (distil_module, "Progress", 2, [2]),
+    ],
 )
 def test_a_stop_anywhere_loses_nothing(
     table, tmp_path, target, processor, finished, monkeypatch, made, where, name, at, again
@@ -117,7 +121,9 @@ def test_processes_look_before_anyone_writes(answers, table, target, processor, 
     assert made == [1] and other.answered() == 24
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "zeros", "gone", "mark empty", "mark a number", "mark gone"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "garbage", "zeros", "gone", "mark empty", "mark a number", "mark gone"]
+)
 def test_only_a_damaged_shard_is_made_again(answers, finished, table, target, processor, made, damage):
     data, mark = answers / "data-00001.arrow", answers / "data-00001.json"
     whole = data.read_bytes()
@@ -177,7 +183,7 @@ def test_a_full_disk_names_the_folder(
 ):
     """In a shard's data, in its mark, and at the very end."""
     full = OSError(errno.ENOSPC, "No space left on device")
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="/a: the disk is full.*run the same command"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"/a: the disk is full.*run the same command"):
         patch.setattr(where, name, dying(getattr(where, name), at, full))
         world.answered(table, tmp_path / "a", target, processor)
     assert len(AnswerSet.load(tmp_path / "a").rows) == left
