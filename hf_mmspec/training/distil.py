@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from hf_mmspec.data import Source, open_source
 from hf_mmspec.modeling import FAMILIES
@@ -83,11 +84,13 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
         "seed": run.seed,
         "features": kept,
     }
+    with PartialState().main_process_first():
+        store = AnswerStore.open(run.out, manifest)
     return Distillation(
         model,
         processor,
         conversations,
-        AnswerStore.open(run.out, manifest),
+        store,
         run.how,
         Screening(processor, model, max_length),
         run.shard_size,
@@ -114,10 +117,12 @@ def distil(
 
     Args:
         model, processor: the target.
-        say: told what is going to happen and what was left out, a line at a time.
+        say: told what is going to happen and what was left out, a line at a time, by the main process.
         progress: told about each shard.
     """
     distillation = prepare(run, model, processor)
+    if not PartialState().is_main_process:
+        say = no_words
     say(str(estimate(distillation)))
     distillation.run(progress)
     store = distillation.store
@@ -125,3 +130,7 @@ def distil(
         say(f"{count} samples were left out: {reason}")
     say(f"{store.answered()} answers in {run.out}")
     return run.out
+
+
+def no_words(line: str) -> None:
+    """Says nothing: what other processes than the main one have to say is said already."""

@@ -4,8 +4,9 @@ Decides the order of things; every step is elsewhere.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from transformers import set_seed
 from hf_mmspec.modeling import FAMILIES, Drafter
 from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
 
-from .answers.rows import from_row
 from .answers.store import AnswerSet, write_json
+from .disk import full_disk_explained
+from .distil import no_words
 from .features.reading import Reader
 from .features.source import RecordSource, Where
 from .held_out import split_off
@@ -28,7 +30,7 @@ from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.losses import FEATURE_REGRESSION
 from .learning.order import Entry, steps_of, training_order
 from .learning.target_parts import TargetParts
-from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
+from .learning.trainer import DrafterTrainer, last_checkpoint, records_at_once, training_arguments
 from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
 from .recipes.recipe import Recipe, RecipeError, Stage
@@ -85,9 +87,9 @@ def train(
     """Train a drafter of `model` on its `answers`; returns its folder.
 
     Args:
-        model, processor: the target, whose parameters are frozen here.
+        model, processor: the target, left as it was.
         validation: answers to prompts to measure on, never trained on; without any, some of `answers` are held out.
-        say: told what happens, a line at a time.
+        say: told what happens, a line at a time, by the main process.
 
     Raises:
         ValueError: answers, recipe, target or folders do not fit (`OtherTargetError`, `RecipeError`, `NoRecordsError`,
@@ -95,15 +97,29 @@ def train(
     """
     insist_on_place(run.out)
     insist_on_target(model, [*answers, *validation])
-    insist_on_work(run, answers)
-    model.requires_grad_(False)
+    insist_on_work(run, answers, validation)
+    with frozen(model):
+        return _train(run, model, processor, answers, validation, say if PartialState().is_main_process else no_words)
+
+
+def _train(
+    run: Run,
+    model: Any,
+    processor: Any,
+    answers: Sequence[AnswerSet],
+    validation: Sequence[AnswerSet],
+    say: Callable[[str], None],
+) -> Path:
     set_seed(run.recipe.seed)
     drafter = untrained(run.recipe, model, processor, answers)
     parts = TargetParts.of(model, drafter)
     training, held_out = sources(run, model, processor, drafter, answers, validation)
+    training = training.that_say(parts.knows)
+    insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
     outside = describe(training, held_out, parts, say)
-    if run.recipe.closed_form_start and not any(run.work.glob("*/checkpoint-*")):
+    begun = [last_checkpoint(stage_folder(run, number)) for number in range(len(run.recipe.stages))]
+    if run.recipe.closed_form_start and not any(begun):
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
         say(f"closed-form start: {judge(drafter)}")
     for number, stage in enumerate(run.recipe.stages):
@@ -119,7 +135,9 @@ def train(
             "budget": describe_budget(judge.budget),
         }
         made_by = {"recipe": run.recipe.as_dict(), "data": [data_facts(each) for each in answers], "results": results}
-        save_result(run.out, drafter, run.target, results, ranks, facts, {**made_by, "provenance": provenance()})
+        made_by["provenance"] = provenance()
+        with full_disk_explained(run.out.parent):
+            save_result(run.out, drafter, run.target, results, ranks, facts, made_by)
     state.wait_for_everyone()
     return run.out
 
@@ -136,19 +154,48 @@ def insist_on_target(model: Any, answers: Sequence[AnswerSet]) -> None:
             )
 
 
-def insist_on_work(run: Run, answers: Sequence[AnswerSet]) -> None:
+@contextmanager
+def frozen(model: Any) -> Iterator[None]:
+    """The target without gradients and dropout inside the `with` block; behind it, it is as it was."""
+    learning = [each for each in model.parameters() if each.requires_grad]
+    in_training = [each for each in model.modules() if each.training]
+    try:
+        model.requires_grad_(False).eval()
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for module in in_training:
+            module.training = True
+
+
+def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[AnswerSet] = ()) -> None:
     """Begin a folder of checkpoints, or go on in one.
 
     Raises:
-        OtherTargetError: it belongs to another recipe or other answers.
+        OtherTargetError: it belongs to another recipe or other answers, or cannot be read.
     """
     file = run.work / "run.json"
-    asked = {"recipe": run.recipe.as_dict(), "data": [each.fingerprint for each in answers]}
+    asked = {
+        "recipe": run.recipe.as_dict(),
+        "data": [each.fingerprint for each in answers],
+        "validation": [each.fingerprint for each in validation],
+        "held_out": run.held_out,
+        "max_length": run.max_length,
+    }
     if file.exists():
-        if json.loads(file.read_text()) != asked:
+        try:
+            found = json.loads(file.read_text())
+        except ValueError as error:
+            raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
+        other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
+        if other:
             raise OtherTargetError(
-                f"{run.work} has checkpoints of another recipe or of other answers: give another --work folder"
+                f"{run.work} has checkpoints of another training ({', '.join(other)} differ): give another --work "
+                "folder, or the options of the first run"
             )
+    elif any(run.work.glob("*/checkpoint-*")):
+        raise OtherTargetError(f"{run.work} has checkpoints, but {file.name} is missing: give another --work folder")
     elif PartialState().is_main_process:
         run.work.mkdir(parents=True, exist_ok=True)
         write_json(file, asked)
@@ -167,7 +214,8 @@ def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[Answ
             f"leave {FEATURE_REGRESSION} out of the loss"
         )
     if fields.get("draft_vocab_size"):
-        said = (row["input_ids"][row["prompt_length"] :] for each in answers for row in each.rows)
+        rows = (row for each in answers for row in each.rows.select_columns(["input_ids", "prompt_length"]))
+        said = (row["input_ids"][row["prompt_length"] :] for row in rows)
         token_ids = draft_vocabulary(said, min(fields.pop("draft_vocab_size"), vocab_size), vocab_size)
     fields.setdefault("real_vocab_size", min(len(processor.tokenizer), vocab_size))
     return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
@@ -194,11 +242,28 @@ def sources(
     return everything.only(chosen[0]), everything.only(chosen[1])
 
 
+def insist_on_stages(run: Run, training: RecordSource) -> None:
+    """Plan a step of every stage, so that none fails behind the training of another.
+
+    Raises:
+        ValueError: the data has not what a stage asks for, or its batch cannot be shared evenly.
+    """
+    entries = entries_of(training)
+    for stage in run.recipe.stages:
+        records_at_once(stage, PartialState().num_processes, run.accumulate)
+        training_order(replace(stage, epochs=0.0), entries, 0)
+
+
 def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> AcceptanceJudge:
-    """L on the held-out prompts, shared by all processes."""
+    """L on the held-out prompts, shared by all processes.
+
+    Raises:
+        OtherPromptError, PictureError: the processor or the pictures are not those of the distillation.
+    """
     state = PartialState()
-    rows = [held_out.rows[number] for number in held_out.numbers]
-    conversations = [from_row(row).conversation for row in rows[:: max(len(rows) // run.held_out, 1)]]
+    asked = held_out.answered(range(0, len(held_out), max(len(held_out) // run.held_out, 1)))
+    held_out.reader.insist_on_same_prompts(asked)
+    conversations = [each.conversation for each in asked]
     return AcceptanceJudge(
         model, processor, conversations, run.max_new_tokens, state.process_index, state.num_processes, dict(BUDGET)
     )
@@ -208,7 +273,10 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     """Say what is trained on; returns the share of answer tokens outside of the draft vocabulary."""
     for reason, count in training.dropped.most_common():
         say(f"{count} answers are left out: {reason}")
-    ids, prompts = training.column("input_ids"), training.column("prompt_length")
+    ids, prompts = (
+        [row[: training.max_length] for row in training.column("input_ids")],
+        training.column("prompt_length"),
+    )
     said = torch.cat([torch.tensor(row[prompt:]) for row, prompt in zip(ids, prompts, strict=True)])
     outside = 1 - parts.knows(said).float().mean().item()
     total = sum(map(len, ids))
@@ -243,7 +311,7 @@ def run_stage(
     """
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
-    folder = run.work / f"{number}-{stage.name}"
+    folder = stage_folder(run, number)
     arguments = training_arguments(
         stage,
         folder,
@@ -255,11 +323,16 @@ def run_stage(
     )
     module = DrafterWithLoss(drafter, parts, stage)
     trainer = DrafterTrainer(module, arguments, picks, BatchMaker(training, module), judge, run.save_minutes)
-    checkpoint = last_checkpoint(folder) if folder.exists() else None
+    checkpoint = last_checkpoint(folder)
     say(f"stage {stage.name!r}: {arguments_text(stage, len(picks))}" + (f", from {checkpoint}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best = max((e for e in trainer.state.log_history if "eval_acceptance_length" in e), key=_length)
     return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")}
+
+
+def stage_folder(run: Run, number: int) -> Path:
+    """For the checkpoints of a stage."""
+    return run.work / f"{number}-{run.recipe.stages[number].name}"
 
 
 def entries_of(training: RecordSource) -> list[Entry]:

@@ -4,7 +4,7 @@ Both give the same records. Screens once, counts what cannot be used, and knows 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -79,7 +79,8 @@ class RecordSource:
                 dropped[reason] += 1
         if not numbers:
             counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
-            raise NoRecordsError(f"none of {len(rows)} answers can be learned from ({counts}): raise --max-length")
+            fix = "raise --max-length" if any("length limit" in reason for reason in dropped) else "distil more"
+            raise NoRecordsError(f"none of {len(rows)} answers can be learned from ({counts}): {fix}")
         return cls(sets, reader, fits and where != "live", numbers, longest, dropped)
 
     def __len__(self) -> int:
@@ -100,6 +101,24 @@ class RecordSource:
     def only(self, numbers: Sequence[int]) -> "RecordSource":
         """The same with some of the rows, `numbers` counting usable ones."""
         return replace(self, numbers=[self.numbers[i] for i in numbers])
+
+    def that_say(self, knows: Callable[[torch.Tensor], torch.Tensor]) -> "RecordSource":
+        """Without rows in whose answer the drafter can say nothing (`TargetParts.knows`): a batch of such would have
+        no loss.
+
+        Raises:
+            NoRecordsError: none is left.
+        """
+        answers = zip(self.column("input_ids"), self.column("prompt_length"), strict=True)
+        kept = [
+            number
+            for number, (ids, prompt) in enumerate(answers)
+            if knows(torch.tensor(ids[prompt + 1 : self.max_length], dtype=torch.int64)).any()
+        ]
+        if not kept:
+            raise NoRecordsError("no answer has a token of the draft vocabulary: raise drafter.draft_vocab_size")
+        more = Counter({"no token of the draft vocabulary in the answer": len(self) - len(kept)})
+        return replace(self.only(kept), dropped=self.dropped + more)
 
     def answered(self, indices: Sequence[int]) -> list[Answered]:
         """What was asked and answered."""
