@@ -3,77 +3,41 @@
 Decides the order of things; every step is elsewhere.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers import set_seed
 
 from hf_mmspec.modeling import FAMILIES, Drafter
-from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
+from hf_mmspec.modeling.binding import unwrap
 
-from .answers.store import AnswerSet, write_json
+from .answers.store import AnswerSet
+from .checks import OtherTargetError, entries_of, insist_on_stages, insist_on_target, insist_on_work
 from .disk import full_disk_explained
 from .distil import no_words
 from .features.reading import Reader
-from .features.source import RecordSource, Where
+from .features.source import RecordSource, token_rows
 from .held_out import split_off
 from .judging.acceptance import BUDGET, AcceptanceJudge
 from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.losses import FEATURE_REGRESSION
-from .learning.order import Entry, steps_of, training_order
+from .learning.order import steps_of, training_order
 from .learning.target_parts import TargetParts
-from .learning.trainer import DrafterTrainer, last_checkpoint, records_at_once, training_arguments
+from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
 from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
 from .recipes.recipe import Recipe, RecipeError, Stage
 from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
+from .run import Run
 
 _WARM_START_BATCH = 32
-
-
-class OtherTargetError(ValueError):
-    """The answers are another model's."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training is asked for.
-
-    Args:
-        recipe: how.
-        out: the drafter's folder.
-        work: for checkpoints and logs; what is in there is not done again.
-        target: how users of the drafter name its target.
-        max_length: answers are cut behind so many tokens; None for the target's own limit.
-        features: `"stored"`, `"live"`, or `"auto"`: from disk where they are there.
-        held_out: prompts to measure on, where `validation` gives none.
-        max_new_tokens: of the answers that L is measured on.
-        accumulate: parts that a step's records are read in.
-        save_minutes: between checkpoints.
-        trainer: further or other `TrainingArguments`.
-    """
-
-    recipe: Recipe
-    out: Path
-    work: Path
-    target: str
-    max_length: int | None = None
-    features: Where = "auto"
-    held_out: int = 12
-    max_new_tokens: int = 200
-    accumulate: int = 1
-    save_minutes: float = 10.0
-    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -118,7 +82,7 @@ def _train(
     insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
     outside = describe(training, held_out, parts, say)
-    begun = [last_checkpoint(stage_folder(run, number)) for number in range(len(run.recipe.stages))]
+    begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(run.recipe.stages))]
     if run.recipe.closed_form_start and not any(begun):
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
         say(f"closed-form start: {judge(drafter)}")
@@ -142,18 +106,6 @@ def _train(
     return run.out
 
 
-def insist_on_target(model: Any, answers: Sequence[AnswerSet]) -> None:
-    """Raises OtherTargetError where the answers are those of other weights."""
-    found = fingerprint(unwrap(model).get_input_embeddings(), find_head(model))
-    for each in answers:
-        expected = each.manifest["target_fingerprint"]
-        if any(part in found and not similar(expected[part], found[part]) for part in expected):
-            raise OtherTargetError(
-                f"{each.folder}: these are answers of {each.manifest['model']}, whose weights are not those of the "
-                "model that is given: give the same --model, or distil again with this one"
-            )
-
-
 @contextmanager
 def frozen(model: Any) -> Iterator[None]:
     """The target without gradients and dropout inside the `with` block; behind it, it is as it was."""
@@ -169,39 +121,6 @@ def frozen(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[AnswerSet] = ()) -> None:
-    """Begin a folder of checkpoints, or go on in one.
-
-    Raises:
-        OtherTargetError: it belongs to another recipe or other answers, or cannot be read.
-    """
-    file = run.work / "run.json"
-    asked = {
-        "recipe": run.recipe.as_dict(),
-        "data": [each.fingerprint for each in answers],
-        "validation": [each.fingerprint for each in validation],
-        "held_out": run.held_out,
-        "max_length": run.max_length,
-    }
-    if file.exists():
-        try:
-            found = json.loads(file.read_text())
-        except ValueError as error:
-            raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
-        other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
-        if other:
-            raise OtherTargetError(
-                f"{run.work} has checkpoints of another training ({', '.join(other)} differ): give another --work "
-                "folder, or the options of the first run"
-            )
-    elif any(run.work.glob("*/checkpoint-*")):
-        raise OtherTargetError(f"{run.work} has checkpoints, but {file.name} is missing: give another --work folder")
-    elif PartialState().is_main_process:
-        run.work.mkdir(parents=True, exist_ok=True)
-        write_json(file, asked)
-    PartialState().wait_for_everyone()
-
-
 def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[AnswerSet]) -> Drafter:
     """A drafter of the target, in float32, with the draft vocabulary of its answers where the recipe asks for one."""
     fields = dict(recipe.drafter)
@@ -214,8 +133,7 @@ def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[Answ
             f"leave {FEATURE_REGRESSION} out of the loss"
         )
     if fields.get("draft_vocab_size"):
-        rows = (row for each in answers for row in each.rows.select_columns(["input_ids", "prompt_length"]))
-        said = (row["input_ids"][row["prompt_length"] :] for row in rows)
+        said = (ids[prompt:].tolist() for ids, prompt in token_rows([each.rows for each in answers]))
         token_ids = draft_vocabulary(said, min(fields.pop("draft_vocab_size"), vocab_size), vocab_size)
     fields.setdefault("real_vocab_size", min(len(processor.tokenizer), vocab_size))
     return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
@@ -242,18 +160,6 @@ def sources(
     return everything.only(chosen[0]), everything.only(chosen[1])
 
 
-def insist_on_stages(run: Run, training: RecordSource) -> None:
-    """Plan a step of every stage, so that none fails behind the training of another.
-
-    Raises:
-        ValueError: the data has not what a stage asks for, or its batch cannot be shared evenly.
-    """
-    entries = entries_of(training)
-    for stage in run.recipe.stages:
-        records_at_once(stage, PartialState().num_processes, run.accumulate)
-        training_order(replace(stage, epochs=0.0), entries, 0)
-
-
 def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> AcceptanceJudge:
     """L on the held-out prompts, shared by all processes.
 
@@ -273,17 +179,13 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     """Say what is trained on; returns the share of answer tokens outside of the draft vocabulary."""
     for reason, count in training.dropped.most_common():
         say(f"{count} answers are left out: {reason}")
-    ids, prompts = (
-        [row[: training.max_length] for row in training.column("input_ids")],
-        training.column("prompt_length"),
-    )
-    said = torch.cat([torch.tensor(row[prompt:]) for row, prompt in zip(ids, prompts, strict=True)])
-    outside = 1 - parts.knows(said).float().mean().item()
-    total = sum(map(len, ids))
+    known = [(len(each), int(parts.knows(each).sum())) for each in training.said()]
+    said, total = sum(length for length, _ in known), sum(length for length, _ in training.sizes())
+    outside = 1 - sum(count for _, count in known) / said
     where = (
         f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
     )
-    say(f"{len(training)} answers, {len(said)} tokens of {total} supervised ({len(said) / total:.0%}); states {where}")
+    say(f"{len(training)} answers, {said} tokens of {total} supervised ({said / total:.0%}); states {where}")
     say(f"{len(held_out)} answers held out; {outside:.2%} of the tokens are outside the draft vocabulary")
     return outside
 
@@ -311,7 +213,7 @@ def run_stage(
     """
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
-    folder = stage_folder(run, number)
+    folder = run.stage_folder(number)
     arguments = training_arguments(
         stage,
         folder,
@@ -328,17 +230,6 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best = max((e for e in trainer.state.log_history if "eval_acceptance_length" in e), key=_length)
     return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")}
-
-
-def stage_folder(run: Run, number: int) -> Path:
-    """For the checkpoints of a stage."""
-    return run.work / f"{number}-{run.recipe.stages[number].name}"
-
-
-def entries_of(training: RecordSource) -> list[Entry]:
-    """Lengths with and without pictures."""
-    visual = training.visual_tokens()
-    return [Entry(len(ids), len(ids) - seen) for ids, seen in zip(training.column("input_ids"), visual, strict=True)]
 
 
 def arguments_text(stage: Stage, picks: int) -> str:
