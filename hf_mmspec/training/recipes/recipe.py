@@ -43,7 +43,7 @@ class OnPolicy:
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and self.depth >= 1 and self.temperature >= 0):
             raise RecipeError(
-                f"on_policy: share must be above 0 and at most 1, depth at least 1 and temperature at least 0, got {self}"
+                f"on_policy: share must be in (0, 1], depth at least 1 and temperature at least 0, got {self}"
             )
 
 

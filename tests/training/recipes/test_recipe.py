@@ -32,7 +32,7 @@ def test_shipped_recipes_load(file):
 def test_every_family_has_one():
     assert {read_recipe(family_recipe(family)).family for family in FAMILIES} == set(FAMILIES)
     assert family_recipe("EAGLE-2") == family_recipe("eagle2") == family_recipe("eagle")
-    with pytest.raises(RecipeError, match="unknown family 'medusa'.*vispec"):
+    with pytest.raises(RecipeError, match=r"unknown family 'medusa'.*vispec"):
         family_recipe("medusa")
 
 
