@@ -81,13 +81,13 @@ def quiet(threads: int | None) -> None:
 
 def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
     """The target on this process's device, and its processor."""
-    from accelerate import PartialState
 
     from hf_mmspec.evaluation import loading
+    from hf_mmspec.training.processes import processes
 
     if dtype not in _DTYPES:
         raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
-    state = PartialState()  # before the model: it knows which device is this process's
+    state = processes()  # before the model: it knows which device is this process's
     target, processor = loading.load_target(model, dtype)
     if getattr(target, "hf_device_map", None) is None and getattr(target, "quantization_method", None) is None:
         target = target.to(state.device)

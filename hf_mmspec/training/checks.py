@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from accelerate import PartialState
-
 from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
 
 from .answers.store import AnswerSet, write_json
 from .features.source import RecordSource
 from .learning.order import Entry, training_order
 from .learning.trainer import records_at_once
+from .processes import processes
 from .run import Run
 
 
@@ -62,10 +61,10 @@ def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[
             )
     elif any(run.work.glob("*/checkpoint-*")):
         raise OtherTargetError(f"{run.work} has checkpoints, but {file.name} is missing: give another --work folder")
-    elif PartialState().is_main_process:
+    elif processes().is_main_process:
         run.work.mkdir(parents=True, exist_ok=True)
         write_json(file, asked)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
 
 
 def insist_on_stages(run: Run, training: RecordSource) -> None:
@@ -76,7 +75,7 @@ def insist_on_stages(run: Run, training: RecordSource) -> None:
     """
     entries = entries_of(training)
     for stage in run.recipe.stages:
-        records_at_once(stage, PartialState().num_processes, run.accumulate)
+        records_at_once(stage, processes().num_processes, run.accumulate)
         training_order(replace(stage, epochs=0.0), entries, 0)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from hf_mmspec.data import Source, open_source
 from hf_mmspec.modeling import FAMILIES
@@ -23,6 +22,7 @@ from .answers.screening import Screening
 from .answers.store import AnswerStore
 from .features.reading import Reader
 from .features.stored import StatesFormat
+from .processes import processes
 from .recipes.recipe import Recipe
 
 
@@ -84,7 +84,7 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
         "seed": run.seed,
         "features": kept,
     }
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         store = AnswerStore.open(run.out, manifest)
     return Distillation(
         model,
@@ -121,7 +121,7 @@ def distil(
         progress: told about each shard.
     """
     distillation = prepare(run, model, processor)
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         say = no_words
     say(str(estimate(distillation)))
     distillation.run(progress)

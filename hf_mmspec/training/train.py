@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import set_seed
 
 from hf_mmspec.modeling import FAMILIES, Drafter
@@ -31,6 +30,7 @@ from .learning.target_parts import TargetParts
 from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
 from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
+from .processes import processes
 from .recipes.recipe import Recipe, RecipeError, Stage
 from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
@@ -63,7 +63,7 @@ def train(
     insist_on_target(model, [*answers, *validation])
     insist_on_work(run, answers, validation)
     with frozen(model):
-        return _train(run, model, processor, answers, validation, say if PartialState().is_main_process else no_words)
+        return _train(run, model, processor, answers, validation, say if processes().is_main_process else no_words)
 
 
 def _train(
@@ -88,7 +88,7 @@ def _train(
         say(f"closed-form start: {judge(drafter)}")
     for number, stage in enumerate(run.recipe.stages):
         results = run_stage(run, stage, number, drafter, parts, training, judge, say)
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
         module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
         ranks = measure_ranks(module, held_out.records(range(len(held_out))))
@@ -166,7 +166,7 @@ def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> 
     Raises:
         OtherPromptError, PictureError: the processor or the pictures are not those of the distillation.
     """
-    state = PartialState()
+    state = processes()
     asked = held_out.answered(range(0, len(held_out), max(len(held_out) // run.held_out, 1)))
     held_out.reader.insist_on_same_prompts(asked)
     conversations = [each.conversation for each in asked]
@@ -221,7 +221,7 @@ def run_stage(
         run.recipe.evaluations,
         run.recipe.seed + number,
         run.accumulate,
-        **{"processes": PartialState().num_processes, **run.trainer},
+        **{"processes": processes().num_processes, **run.trainer},
     )
     module = DrafterWithLoss(drafter, parts, stage)
     trainer = DrafterTrainer(module, arguments, picks, BatchMaker(training, module), judge, run.save_minutes)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelerate import PartialState
-
 from hf_mmspec.data import Conversation, UnusableSample, model_inputs
 
 from ..disk import full_disk_explained
 from ..features.reading import Answered, Reader
 from ..features.stored import to_columns
+from ..processes import processes
 from .answering import Answering, answer_batch, end_tokens
 from .rows import to_row
 from .screening import Screening, insist_on_few
@@ -65,7 +64,7 @@ class Distillation:
             TooManySkippedError: more than `max_skipped` of the samples cannot be used. What is answered stays.
             OSError: the disk is full.
         """
-        state = PartialState()
+        state = processes()
         missing = self.missing()
         if state.is_main_process:
             self.store.clear_leftovers()

@@ -115,7 +115,7 @@ def test_processes_look_before_anyone_writes(answers, table, target, processor, 
                 shards[0] = True
                 (answers / "data-00000.json").write_text(json.dumps({"rows": 8, "skipped": {}}))
 
-    monkeypatch.setattr(distil_module, "PartialState", Second)
+    monkeypatch.setattr(distil_module, "processes", Second)
     run = world.distil_run(table, answers)
     distil_module.Distillation.run(world.prepared(run, target, processor))
     assert made == [1] and other.answered() == 24
