@@ -227,7 +227,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
             insist_on_whole(checkpoint)
-            whole[state_of(checkpoint).global_step] = checkpoint
+            step = state_of(checkpoint).global_step
+            if step == 0:
+                raise ValueError("no step was made")
+            whole[step] = checkpoint
         except (OSError, ValueError, TypeError, SafetensorError):
             shutil.rmtree(checkpoint, ignore_errors=True)  # other processes do the same
     usable = [step for step, checkpoint in whole.items() if state_of(checkpoint).best_global_step in {None, 0, *whole}]
