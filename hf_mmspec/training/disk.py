@@ -11,7 +11,7 @@ from pathlib import Path
 
 _ADVICE = "Make room and run the same command again; nothing that is finished is lost"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_WORDS = ("No space left on device", "StorageFull", "file write failed")  # safetensors' and torch's own errors
+_FULL_WORDS = ("No space left on device", "unexpected pos")  # in the errors of safetensors and of torch
 
 
 def insist_on_room(folder: Path, needed: int, what: str = "the next shard") -> None:

@@ -69,6 +69,7 @@ class AnswerStore:
             AnswerStoreError: the folder holds something else, or answers that were made otherwise.
         """
         file, whole = folder / MANIFEST, {"format": _FORMAT, **manifest}
+        insist_on_place(folder)
         if file.exists():
             found = read_manifest(folder)
             other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
@@ -77,8 +78,6 @@ class AnswerStore:
                     f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
                     "folder, or the options of the first run (they are in distil.json)"
                 )
-        elif folder.exists() and set(folder.iterdir()) - set(folder.glob(_LEFTOVERS)):
-            raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(file, whole)
@@ -218,6 +217,14 @@ def read_shard(file: Path) -> datasets.Dataset:
             "damaged is made anew"
         )
     return shard
+
+
+def insist_on_place(folder: Path) -> None:
+    """Raises AnswerStoreError where `folder` is neither new, empty, nor one of answers."""
+    if (folder / MANIFEST).exists():
+        read_manifest(folder)
+    elif folder.exists() and (not folder.is_dir() or set(folder.iterdir()) - set(folder.glob(_LEFTOVERS))):
+        raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
 
 
 def read_mark(file: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import shutil
 
 import datasets
 import pytest
+import torch
 from transformers.utils import logging
 
 from tests.evaluation.tiny import tiny_processor, tiny_target
@@ -12,9 +13,13 @@ from tests.training.robustness import world
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet():
-    """Progress bars of libraries."""
+    """No progress bars of libraries, and one thread: the models are too small for more."""
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
