@@ -217,7 +217,10 @@ def training_arguments(
         "dataloader_pin_memory": False,  # batches that are read on the fly are on the device already
         "ddp_find_unused_parameters": True,  # a batch without pictures does not touch the visual part
     }
-    return TrainingArguments(**{**chosen, **options})
+    arguments = TrainingArguments(**{**chosen, **options})
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # not torch's DataParallel, which would cut batches: several GPUs are several processes
+    return arguments
 
 
 def last_checkpoint(folder: Path) -> Path | None:

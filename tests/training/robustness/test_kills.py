@@ -46,7 +46,12 @@ def test_distil_killed_twice_has_every_row_once(table, tmp_path, finished):
 FAMILIES = {
     "vispec": ["stages.*.noise=0.2"],
     "flash": ["stages.*.epochs=2"],
-    "msd": ['stages.0.on_policy={"share": 0.5, "depth": 2}', "stages.0.text_until=0.1", "stages.0.learning_rate=0.05"],
+    "msd": [
+        'stages.0.on_policy={"share": 0.5, "depth": 2}',
+        "stages.0.text_until=0.1",
+        "stages.0.learning_rate=0.05",
+        "stages.0.epochs=2",
+    ],
 }
 
 

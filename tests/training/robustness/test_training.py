@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from hf_mmspec.training.answers.store import AnswerSet
 from hf_mmspec.training.features.reading import Reader
 from hf_mmspec.training.features.source import RecordSource
 from hf_mmspec.training.learning.collator import IGNORED, collate
 from hf_mmspec.training.learning.drafter_with_loss import DrafterWithLoss
-from hf_mmspec.training.learning.trainer import DrafterTrainer, NoNumberError, last_checkpoint
+from hf_mmspec.training.learning.trainer import DrafterTrainer, NoNumberError, last_checkpoint, training_arguments
 from tests.training.robustness import world
 
 
@@ -88,17 +89,14 @@ def assert_same_weights(run, whole):
     assert all(torch.equal(weights[name], others[name]) for name in {*weights, *others})
 
 
-def fill_up(error):
-    """What a full disk raises: torch says it in its own words, and so does safetensors."""
-    if error == "of torch":
-        torch.save({"a": torch.zeros(10**6)}, "/dev/full")
-    raise {
-        "of python": OSError(errno.ENOSPC, "No space left on device"),
-        "of safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
-    }[error]
+FULL = {
+    "of python": OSError(errno.ENOSPC, "No space left on device"),
+    "of safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "of torch": RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+}
 
 
-@pytest.mark.parametrize("error", ["of python", "of safetensors", "of torch"])
+@pytest.mark.parametrize("error", FULL)
 def test_a_disk_that_fills_up_in_a_checkpoint(whole, tmp_path, target, processor, finished, monkeypatch, error):
     """What is finished stays, and the same command goes on."""
     run = world.train_run(tmp_path, "eagle", save_minutes=0, trainer=EVERY)
@@ -107,7 +105,7 @@ def test_a_disk_that_fills_up_in_a_checkpoint(whole, tmp_path, target, processor
     def write(self, folder):
         calls.append(folder)
         if len(calls) == 4:
-            fill_up(error)
+            raise FULL[error]
         real(self, folder)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match=r"work/0-all: the disk is full.*same command"):
@@ -128,7 +126,7 @@ def test_a_disk_without_room_for_the_result(whole, tmp_path, target, processor, 
     run = again(whole, tmp_path, lambda found: None)
 
     def full(*_, **__):
-        fill_up("of safetensors")
+        raise FULL["of safetensors"]
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is full"):
         patch.setattr("hf_mmspec.training.train.save_result", full)
@@ -190,6 +188,12 @@ def test_precision_may_change_from_training_to_training(tmp_path, target, proces
     for number, bf16 in enumerate([True, False]):
         run = world.train_run(tmp_path / str(number), "eagle", trainer={"bf16": bf16})
         world.trained(run, target, processor, finished)
+
+
+def test_several_gpus_without_several_processes_are_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    stage = world.recipe("eagle").stages[0]
+    assert training_arguments(stage, tmp_path, 9, 3, 0, use_cpu=True)._n_gpu == 1
 
 
 def test_pictures_are_never_supervised(finished, target, processor):
