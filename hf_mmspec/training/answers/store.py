@@ -103,7 +103,8 @@ class AnswerStore:
         insist_on_room(self.folder, sum(row_bytes(row) for row in rows))
         columns = {name: [row[name] for row in rows] for name in self.schema}
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
-            datasets.Dataset.from_dict(columns, features=self.schema).save_to_disk(scratch)
+            # one file however many bytes, and also where no sample could be used
+            datasets.Dataset.from_dict(columns, features=self.schema).save_to_disk(scratch, num_shards=1)
             os.replace(Path(scratch) / "data-00000-of-00001.arrow", self._data(number))
         write_json(self._mark(number), {"rows": len(rows), "skipped": dict(skipped)})
 
