@@ -66,6 +66,7 @@ class Distillation:
         """
         state = PartialState()
         mine = self.missing()[state.process_index :: state.num_processes]
+        state.wait_for_everyone()  # before anybody writes: all must have seen the same as missing
         for number in mine:
             rows, skipped = self.make_shard(number)
             self.store.write(number, rows, skipped)
