@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
+from hf_mmspec.console.session import use_threads
 from hf_mmspec.console.train import train
 
 app = typer.Typer(
@@ -106,69 +108,13 @@ def doctor(model: Model = None, dtype: Dtype = "auto", threads: Threads = None) 
     _check_options(None, None, dtype)
     console = Console()
     with _one_line_errors():
-        _use_threads(threads)
+        use_threads(threads)
         from hf_mmspec.console import doctor as checks
         from hf_mmspec.evaluation.loading import load_target
 
         checks.show_machine(console)
         checks.show_cached_models(console)
         checks.show_costs(console, load_target(model, dtype)[0])
-
-
-@app.command()
-def bench(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where the report goes.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="The same as a table for people.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Three prompts per task, one repetition.")] = False,
-    model: Model = None,
-    drafter: DrafterName = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3.")] = None,
-    repetitions: Annotated[int | None, typer.Option(min=1, help="Default: 3, quick 1.")] = None,
-    max_new_tokens: NewTokens = 160,
-    temperature: Temperature = 0.0,
-    split: Annotated[Literal["test", "val"], typer.Option(help="val is for choosing settings.")] = "test",
-    budget: Annotated[
-        list[str] | None, typer.Option(help='A draft budget to measure too, as "depth=8,top_k=2". Repeat for several.')
-    ] = None,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, in two more processes.")] = True,
-) -> None:
-    """Stock decoding, our loop, prompt lookup and the drafter take turns; every answer is checked."""
-    _check_options(model, drafter, dtype)
-    console = Console()
-    with _one_line_errors():
-        from hf_mmspec.console.show import show_bench
-        from hf_mmspec.demo.world.samples import TASKS
-        from hf_mmspec.evaluation.bench import Settings
-        from hf_mmspec.evaluation.contenders import parse_budget
-
-        settings = Settings(
-            tasks=_known_tasks(task, TASKS),
-            samples=samples or (3 if quick else 12),
-            repetitions=repetitions or (1 if quick else 3),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            split=split,
-        )
-        for each in budget or ():
-            parse_budget(each)
-        target, processor, loaded = _load(console, model, drafter, dtype, threads)
-        report = show_bench(
-            target,
-            processor,
-            loaded,
-            console,
-            settings,
-            budgets=budget or (),
-            sources={"model": model, "drafter": drafter, "dtype": dtype},
-            measure_memory=memory,
-            json_file=json_file,
-            markdown_file=markdown,
-        )
-    failed = [row for row in report["rows"] if row["identical"] is False]
-    raise typer.Exit(1 if failed else 0)
 
 
 def _check_options(model: str | None, drafter: str | None, dtype: str) -> None:
@@ -178,18 +124,11 @@ def _check_options(model: str | None, drafter: str | None, dtype: str) -> None:
         _fail("a drafter is made for one target: give --drafter together with --model")
 
 
-def _known_tasks(wanted: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = sorted(set(wanted or ()) - set(known))
-    if unknown:
-        raise ValueError(f"--task {', '.join(unknown)}: choose from {', '.join(known)}")
-    return tuple(wanted or known)
-
-
 def _load(
     console: Console, model: str | None, drafter: str | None, dtype: str, threads: int | None
 ) -> tuple[Any, ...]:
     """Target, processor and drafter; the drafter's config.json comes first, so that a mistyped path fails at once."""
-    _use_threads(threads)
+    use_threads(threads)
     from hf_mmspec.auto import read_config
     from hf_mmspec.evaluation.loading import default_drafter, load_drafter, load_target
 
@@ -200,16 +139,6 @@ def _load(
         loaded = load_drafter(drafter, target)
         loaded.bind(target)
     return target, processor, loaded
-
-
-def _use_threads(threads: int | None) -> None:
-    import torch
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -240,5 +169,5 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (convert, distil, train):
+for _command in (bench, convert, distil, train):
     app.command()(_one_line_errors()(_command))

@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_drafter import DrafterConfig
 
-VISUAL_CHOICES = ("none", "raw", "adaptor", "latents")
+VISUAL_CHOICES = ("none", "raw", "adaptor", "latents", "skipped")
 
 
 @strict
@@ -17,7 +17,8 @@ class VisualConfig(DrafterConfig):
     Args:
         visual: `"none"`: visual positions are fused like text. `"raw"`: their embeddings enter the layer as they are
             (MSD). `"adaptor"`: `num_q - 1` adapted rows for each image and a global feature (ViSpec). `"latents"`:
-            `num_latents` pooled features for each image (FLASH).
+            `num_latents` pooled features for each image (FLASH). `"skipped"`: visual positions have no rows at all
+            (a text-only drafter).
         num_q: learned queries of the adaptor, at least 1; the last one is the global feature.
         num_latents: learned queries of the latent pool, at least 1.
 

@@ -116,7 +116,8 @@ class RowDrafter(VisualDrafter):
         slots = [torch.arange(length, device=self.device)]
         plan = self.plan_rows(SlottedBatch(inputs_embeds, features, slots, [prompt.visual_spans]))
         next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
-        x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), take_rows(features, plan.slots))
+        row_features = plan.features_of_rows(features)
+        x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), row_features)
         positions = self._numbered(plan.slots) + prompt.start_position
         cache = DrafterCache(len(self.layers), capacity=x.shape[1] + 256)
         hidden = self._run(x, positions, self._causal_mask(x, past=0), cache)
@@ -124,12 +125,12 @@ class RowDrafter(VisualDrafter):
         return DraftState(
             borrowed=borrowed,
             cache=cache,
-            next_position=prompt.start_position + (x.shape[1] if self.compact_positions else length),
+            next_position=prompt.start_position + (x.shape[1] if self.is_compact else length),
             last_token=next_token,
             # copies, so that the whole prompt's rows are not kept alive
             last_hidden=hidden[0, -1:].clone(),
             last_input=x[:, -1:].clone(),
-            last_feature=features[0, -1:].clone(),
+            last_feature=row_features[0, -1:].clone(),
             image_feature=plan.last_image_feature,
             has_images=bool(prompt.visual_spans),
         )
@@ -186,7 +187,7 @@ class RowDrafter(VisualDrafter):
         plan = self.plan_rows(SlottedBatch(inputs_embeds, projected, slots, visual_spans or [[] for _ in slots]))
         positions = self._numbered((real.long().cumsum(1) - 1).gather(1, plan.slots))
         embeddings = take_rows(inputs_embeds.roll(-1, dims=1), plan.slots)
-        return BatchRows(plan, positions, embeddings, take_rows(projected, plan.slots), length)
+        return BatchRows(plan, positions, embeddings, plan.features_of_rows(projected), length)
 
     def row_inputs(self, plan: RowPlan, embeddings: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """What enters the first layer at the plan's rows: fused text, given visual inputs."""
@@ -196,7 +197,12 @@ class RowDrafter(VisualDrafter):
         return torch.where(plan.visual[..., None], self.visual_as_inputs(plan.visual_inputs), x)
 
     def _numbered(self, positions: torch.Tensor) -> torch.Tensor:
-        return torch.arange(positions.shape[1], device=self.device)[None] if self.compact_positions else positions
+        return torch.arange(positions.shape[1], device=self.device)[None] if self.is_compact else positions
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether the family or the visual handling numbers rows 0, 1, ..."""
+        return self.compact_positions or self.image_adaptor.compact_positions
 
     def _run(self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache) -> torch.Tensor:
         cos_sin = self.rotary_emb(x, positions)

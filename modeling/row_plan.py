@@ -41,6 +41,7 @@ class RowPlan:
         visual_inputs: `(B, R, H)`, or None without images.
         image_features: `(B, R, H)` global image feature that each row sees, or None for families without one.
         last_image_feature: `(B, 1, H)`, the one in force after the last row, or None.
+        feature_slots: `int64 (B, R)`, slot whose feature each row reads, where that is not its own.
     """
 
     slots: torch.Tensor
@@ -49,6 +50,7 @@ class RowPlan:
     visual_inputs: torch.Tensor | None = None
     image_features: torch.Tensor | None = None
     last_image_feature: torch.Tensor | None = None
+    feature_slots: torch.Tensor | None = None
 
     def from_row(self, first: int) -> "RowPlan":
         """The same without the rows before `first`."""
@@ -63,7 +65,12 @@ class RowPlan:
             cut(self.visual_inputs),
             cut(self.image_features),
             self.last_image_feature,
+            cut(self.feature_slots),
         )
+
+    def features_of_rows(self, features: torch.Tensor) -> torch.Tensor:
+        """`(B, L, H)` features by position to `(B, R, H)` by row."""
+        return take_rows(features, self.slots if self.feature_slots is None else self.feature_slots)
 
     def first_row_from(self, slots: torch.Tensor) -> int:
         """The first row that is needed for slots from `slots[b]` on, in any sample b."""

@@ -12,7 +12,7 @@ from .image_adaptor import ImageAdaptor
 from .latent_pool import LatentPool
 from .modeling_drafter import Drafter
 from .row_plan import RowPlan, SlottedBatch
-from .visual_rows import RawRows, VisualRows
+from .visual_rows import RawRows, SkippedRows, VisualRows
 
 
 def build_visual_rows(config: VisualConfig) -> VisualRows:
@@ -22,7 +22,7 @@ def build_visual_rows(config: VisualConfig) -> VisualRows:
         return ImageAdaptor(config.hidden_size, heads, head_dim, config.num_q, config.attention_bias)
     if config.visual == "latents":
         return LatentPool(config.hidden_size, config.num_latents, getattr(config, "released_rows", False))
-    return RawRows() if config.visual == "raw" else VisualRows()
+    return {"none": VisualRows, "raw": RawRows, "skipped": SkippedRows}[config.visual]()
 
 
 class VisualDrafter(Drafter):

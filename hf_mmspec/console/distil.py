@@ -54,10 +54,9 @@ def distil(
     keep = None if features is None else recipe_of(features, ())
     kept_dtype = named_dtype(features_dtype)
     quiet(threads)
-    from hf_mmspec.training.distil import DistilRun
+    from hf_mmspec.training.distil import DistilRun, insist_on_run
     from hf_mmspec.training.distil import distil as run_distillation
 
-    target, processor = load_for_training(model, dtype)
     run = DistilRun(
         source,
         out,
@@ -71,6 +70,8 @@ def distil(
         max_skipped,
         seed,
     )
+    insist_on_run(run)
+    target, processor = load_for_training(model, dtype)
     console = Console()
     with AnswerBar(console) as bar:
         run_distillation(run, target, processor, bar.say, bar.advance)

@@ -40,17 +40,28 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
 ) -> None:
     """Trains a drafter; L on held-out prompts chooses the checkpoint, and a killed run goes on where it was."""
-    from .training_session import load_for_training, quiet, read_answers, recipe_of, trainer_options, where_features
+    from .training_session import (
+        insist_on_trainer_options,
+        load_for_training,
+        quiet,
+        read_answers,
+        recipe_of,
+        trainer_options,
+        where_features,
+    )
 
     chosen = recipe_of(str(recipe or family), change or ())
     if chosen.family != recipe_of(family, ()).family:
         raise ValueError(f"--family {family}, but the recipe is one of family {chosen.family}: give one of them")
     where = where_features(features)
+    insist_on_trainer_options(precision, report_to)
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
+    from hf_mmspec.training.result.folder import insist_on_place
     from hf_mmspec.training.train import Run
     from hf_mmspec.training.train import train as run_training
 
+    insist_on_place(out)
     target, processor = load_for_training(model, dtype)
     run = Run(
         chosen,

@@ -81,24 +81,33 @@ def quiet(threads: int | None) -> None:
 
 def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
     """The target on this process's device, and its processor."""
-    from accelerate import PartialState
 
     from hf_mmspec.evaluation import loading
+    from hf_mmspec.training.processes import processes
 
     if dtype not in _DTYPES:
         raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
-    state = PartialState()  # before the model: it knows which device is this process's
+    state = processes()  # before the model: it knows which device is this process's
     target, processor = loading.load_target(model, dtype)
     if getattr(target, "hf_device_map", None) is None and getattr(target, "quantization_method", None) is None:
         target = target.to(state.device)
     return target, processor
 
 
+def insist_on_trainer_options(precision: str, report_to: str) -> None:
+    """Raises ValueError where transformers' Trainer would not know what is meant."""
+    from transformers.integrations import INTEGRATION_TO_CALLBACK
+
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"--precision {precision}: choose auto, bf16 or fp32")
+    known = ["none", "all", *INTEGRATION_TO_CALLBACK]
+    if report_to not in known:
+        raise ValueError(f"--report-to {report_to}: choose one of {', '.join(known)}")
+
+
 def trainer_options(precision: str, target_dtype: Any, report_to: str) -> dict[str, Any]:
     """`TrainingArguments` that depend on the machine; bf16 products where the target runs in bf16."""
     import torch
 
-    if precision not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"--precision {precision}: choose auto, bf16 or fp32")
     bf16 = precision == "bf16" or (precision == "auto" and target_dtype == torch.bfloat16)
     return {"bf16": bf16, "report_to": report_to, "use_cpu": not torch.cuda.is_available()}

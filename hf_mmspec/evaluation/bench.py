@@ -4,23 +4,25 @@ Runs and collects; `metrics.py` makes numbers of it and `report.py` a document.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from hf_mmspec.demo import grade, samples
+from hf_mmspec.demo import grade
 from hf_mmspec.generation.costs import ForwardCosts, measure_verify
 
 from .contenders import STOCK, Contender, Run, answer
 from .identity import Difference, find_difference
-from .loading import prepare
+from .prompts import EMBEDDED, Prompt
 
 _WARM_UP_TOKENS = 16
 _VERIFY_SECONDS = 2.0
+
+PromptsByTask = Mapping[str, Sequence[Prompt]]
 
 
 @dataclass(frozen=True)
@@ -28,53 +30,54 @@ class Settings:
     """What is run.
 
     Args:
-        tasks: tasks of the embedded default.
+        data: sources of prompts, as they were named.
+        tasks: tasks that are wanted; None for all that the data has.
         samples: prompts per task.
         repetitions: how often each contender answers each prompt.
-        max_new_tokens, temperature: as for `generate`; 0 is greedy decoding.
-        split: `"test"` for results, `"val"` for choosing settings.
+        max_new_tokens: as for `generate`.
+        temperatures: each is a run of its own; 0 is greedy decoding.
+        split: of the data; None for its own default.
     """
 
-    tasks: tuple[str, ...] = ("scene", "chart", "dialog")
+    data: tuple[str, ...] = (EMBEDDED,)
+    tasks: tuple[str, ...] | None = None
     samples: int = 12
     repetitions: int = 3
     max_new_tokens: int = 160
-    temperature: float = 0.0
-    split: Literal["val", "test"] = "test"
-
-
-@dataclass
-class Prompt:
-    """A sample and the tensors that `generate` takes for it."""
-
-    sample: dict[str, Any]
-    inputs: dict[str, torch.Tensor]
+    temperatures: tuple[float, ...] = (0.0,)
+    split: str | None = None
 
 
 @dataclass
 class Results:
-    """All runs, and what was checked on them.
+    """All runs at one temperature, and what was checked on them.
 
     Args:
         runs: `runs[contender][task]` is `[repetition][prompt]`.
         differences: `differences[contender][task]` has an entry per prompt, None where the answers are equal. Empty
             where answers are sampled.
-        accuracy: `accuracy[contender][task]`, the mean grade of the first repetition.
+        accuracy: `accuracy[contender][task]`, the mean grade of the first repetition; None where the data brings no
+            grading.
         growth: `growth[contender]`, the target's forward at the contender's mean tree size relative to one token: the
             median of measurements made after each task of each repetition.
+        image_tokens: `image_tokens[task]` has an entry per prompt.
     """
 
+    temperature: float
     runs: dict[str, dict[str, list[list[Run]]]]
     differences: dict[str, dict[str, list[Difference | None]]]
-    accuracy: dict[str, dict[str, float]]
+    accuracy: dict[str, dict[str, float | None]]
     growth: dict[str, float]
+    image_tokens: dict[str, list[int]]
 
 
 def run_bench(
     target: PreTrainedModel,
     processor: Any,
     contenders: Sequence[Contender],
+    prompts: PromptsByTask,
     settings: Settings,
+    temperature: float = 0.0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Measure `contenders`, of which the first is the stock baseline, on `target`.
@@ -82,38 +85,37 @@ def run_bench(
     Args:
         progress: told in a few words what is being run.
     """
-    prompts = {task: _prompts(target, processor, task, settings) for task in settings.tasks}
     for contender in contenders:  # kernels, memory and the automatic draft budget are paid for outside of the clock
-        answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, settings.temperature)
+        answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, temperature)
     runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
     growth: dict[str, list[float]] = {}
     for repetition, task in itertools.product(range(settings.repetitions), prompts):
-        progress(f"{task}: repetition {repetition + 1} of {settings.repetitions}")
-        rows = _take_turns(target, prompts[task], contenders, settings)
+        progress(f"{task} at T = {temperature:g}: repetition {repetition + 1} of {settings.repetitions}")
+        rows = _take_turns(target, prompts[task], contenders, settings.max_new_tokens, temperature)
         for name, row in rows.items():
             runs[name][task].append(row)
         for name, measured in _verify_growth(target, rows).items():
             growth.setdefault(name, []).append(measured)
     progress("checking every answer")
-    greedy = settings.temperature == 0
     return Results(
+        temperature=temperature,
         runs=runs,
         differences={
-            name: _differences(target, prompts, runs[STOCK], by_task) if greedy else {}
+            name: _differences(target, prompts, runs[STOCK], by_task) if temperature == 0 else {}
             for name, by_task in runs.items()
         },
         accuracy={name: _accuracy(processor, prompts, by_task) for name, by_task in runs.items()},
         growth={name: median(measured) for name, measured in growth.items()},
+        image_tokens={task: [prompt.image_tokens for prompt in members] for task, members in prompts.items()},
     )
 
 
-def _prompts(target: PreTrainedModel, processor: Any, task: str, settings: Settings) -> list[Prompt]:
-    chosen = samples(settings.split, task=task, n=settings.samples)
-    return [Prompt(sample, prepare(processor, sample["messages"], sample["image"], target)) for sample in chosen]
-
-
 def _take_turns(
-    target: PreTrainedModel, prompts: Sequence[Prompt], contenders: Sequence[Contender], settings: Settings
+    target: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    contenders: Sequence[Contender],
+    max_new_tokens: int,
+    temperature: float,
 ) -> dict[str, list[Run]]:
     """One run of every prompt by every contender; who comes first changes from prompt to prompt."""
     rows: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
@@ -121,14 +123,13 @@ def _take_turns(
         shift = index % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
             torch.manual_seed(index)  # sampled answers are the same in every repetition
-            run = answer(target, prompt.inputs, contender, settings.max_new_tokens, settings.temperature)
-            rows[contender.name].append(run)
+            rows[contender.name].append(answer(target, prompt.inputs, contender, max_new_tokens, temperature))
     return rows
 
 
 def _differences(
     target: PreTrainedModel,
-    prompts: dict[str, list[Prompt]],
+    prompts: PromptsByTask,
     baseline: dict[str, list[list[Run]]],
     ours: dict[str, list[list[Run]]],
 ) -> dict[str, list[Difference | None]]:
@@ -146,13 +147,14 @@ def _compare(target: PreTrainedModel, prompt: Prompt, baseline: Run, run: Run) -
     return find_difference(target, prompt.inputs, baseline.tokens, run.tokens)
 
 
-def _accuracy(processor: Any, prompts: dict[str, list[Prompt]], runs: dict[str, list[list[Run]]]) -> dict[str, float]:
+def _accuracy(processor: Any, prompts: PromptsByTask, runs: dict[str, list[list[Run]]]) -> dict[str, float | None]:
     """Mean grade by task."""
-    accuracy = {}
+    accuracy: dict[str, float | None] = {}
     for task, members in prompts.items():
+        grading = [prompt.conversation.grading for prompt in members]
         texts = processor.batch_decode([run.tokens for run in runs[task][0]], skip_special_tokens=True)
-        grades = [grade(prompt.sample, text)["score"] for prompt, text in zip(members, texts, strict=True)]
-        accuracy[task] = sum(grades) / len(grades)
+        grades = [grade(dict(each), text)["score"] for each, text in zip(grading, texts, strict=True) if each]
+        accuracy[task] = sum(grades) / len(grades) if len(grades) == len(members) else None
     return accuracy
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from hf_mmspec.demo import load_default, samples
+from hf_mmspec.data import Source, model_inputs, open_source
+from hf_mmspec.demo import load_default
 from hf_mmspec.modeling import Drafter, DraftTree
 
 from .contenders import Contender, answer, parse_budget
-from .loading import default_drafter, load_drafter, prepare
+from .loading import default_drafter, load_drafter
 from .machine import machine_facts
 
 # Larger than any tree that pays, so that improbable nodes are seen too.
@@ -107,8 +108,8 @@ def main() -> None:
     for temperature in (0.0, 1.0):
         torch.manual_seed(0)
         nodes = []
-        for sample in samples("val", n=3 * arguments.samples):
-            inputs = prepare(processor, sample["messages"], sample["image"], target)
+        for conversation in open_source(Source("embedded", split="val", limit=3 * arguments.samples)):
+            inputs = model_inputs(processor, [conversation]).to(target.device, target.dtype)
             nodes += observe(target, drafter, inputs, temperature, arguments.max_new_tokens)
         report[f"temperature {temperature}"] = {"exponent": fit_exponent(nodes), "bins": table(nodes)}
         print(json.dumps(report[f"temperature {temperature}"]), flush=True)

@@ -18,6 +18,7 @@ from hf_mmspec.modeling import Drafter
 STOCK = "stock"  # `generate` as it is: the baseline of every ratio
 LOOP = "loop"  # our loop without a drafter
 PROMPT_LOOKUP = "prompt_lookup"
+BASELINES = (STOCK, LOOP, PROMPT_LOOKUP)
 _LOOKUP_TOKENS = 10
 _BUDGET_FIELDS: dict[str, Callable[[str], Any]] = {"depth": int, "top_k": int, "total_tokens": int, "mode": str}
 
@@ -30,20 +31,25 @@ class Contender:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def contenders_with(drafter: Drafter, name: str, budgets: Sequence[str] = ()) -> list[Contender]:
-    """The baseline first, then the two others that need no drafter, then the drafter under its `name`.
+def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = ()) -> list[Contender]:
+    """The baseline first, then the two others that do not draft with a drafter, then the drafters under their names.
 
     Args:
-        budgets: draft budgets that the drafter is measured with besides its usual one, see `parse_budget`. One that is
-            given twice counts once, since runs are kept by name.
+        drafters: by name, at least one: our loop without a drafter is entered with the first of them.
+        budgets: draft budgets that each drafter is measured with besides its usual one, see `parse_budget`. One that
+            is given twice counts once, since runs are kept by name.
     """
-    asked = {text: parse_budget(text) for text in budgets}
+    asked = {f" {text}": parse_budget(text) for text in budgets}
+    first = next(iter(drafters.values()))
     return [
         Contender(STOCK),
-        Contender(LOOP, {"assistant_model": drafter, "draft_depth": 0}),
+        Contender(LOOP, {"assistant_model": first, "draft_depth": 0}),
         Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS}),
-        Contender(name, {"assistant_model": drafter}),
-        *(Contender(f"{name} {text}", {"assistant_model": drafter, **budget}) for text, budget in asked.items()),
+        *(
+            Contender(f"{name}{suffix}", {"assistant_model": drafter, **budget})
+            for name, drafter in drafters.items()
+            for suffix, budget in {"": {}, **asked}.items()
+        ),
     ]
 
 
@@ -121,11 +127,10 @@ def answer(
         streamer: gets the tokens as they come.
     """
     clock = Clock(streamer)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     start = time.perf_counter()
     output = target.generate(
         **inputs,
-        **sampling,
+        **sampling_arguments(temperature),
         **contender.arguments,
         max_new_tokens=max_new_tokens,
         streamer=clock,
@@ -142,3 +147,8 @@ def answer(
         emissions=len(clock.stamps),
         speculation=getattr(output, "speculation", None),
     )
+
+
+def sampling_arguments(temperature: float) -> dict[str, Any]:
+    """What `generate` takes for a temperature; 0 is greedy decoding."""
+    return {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}

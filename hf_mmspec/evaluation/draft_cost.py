@@ -20,7 +20,7 @@ from hf_mmspec.demo import fast_dtype
 from hf_mmspec.modeling import FAMILIES, BorrowedParts, DraftBudget, Drafter, TargetPrompt
 
 from .machine import machine_facts
-from .report import markdown_table
+from .markdown import markdown_table
 
 Result = TypeVar("Result")
 

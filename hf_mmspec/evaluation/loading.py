@@ -31,7 +31,9 @@ def load_target(model: str | None = None, dtype: str = "auto") -> tuple[PreTrain
         return load_default(dtype)
     chosen = fast_dtype() if dtype == "auto" else getattr(torch, dtype)
     target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen)
-    return target.to("cuda" if torch.cuda.is_available() else "cpu").eval(), AutoProcessor.from_pretrained(model)
+    if not getattr(target, "is_quantized", False):  # those are where their weights were packed
+        target = target.to("cuda" if torch.cuda.is_available() else "cpu")
+    return target.eval(), AutoProcessor.from_pretrained(model)
 
 
 def default_drafter() -> str:
@@ -52,11 +54,3 @@ def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
     """The drafter in the target's dtype and on its device; None for the embedded default's."""
     loaded = AutoDrafter.from_pretrained(drafter or default_drafter())
     return loaded.to(device=target.device, dtype=target.dtype).eval()
-
-
-def prepare(processor: Any, messages: list[dict[str, Any]], image: Any, target: PreTrainedModel) -> dict[str, Any]:
-    """A conversation about `image` (PIL; None for text only) as the tensors that `target.generate` takes, pixels in
-    its dtype."""
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    images = {} if image is None else {"images": image}
-    return dict(processor(text=text, **images, return_tensors="pt").to(target.device, target.dtype))

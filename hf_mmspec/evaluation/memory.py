@@ -3,19 +3,22 @@
 Loading is not counted where the system can forget it (Linux): what is asked is how much room answering takes.
 """
 
-import argparse
 import gc
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from hf_mmspec.demo import samples
+from hf_mmspec.data import Columns, Source
 
 from .contenders import STOCK, Contender, answer
-from .loading import load_drafter, load_target, prepare
+from .drafters import Entry, load_drafters
+from .loading import load_target
+from .prompts import EMBEDDED_SOURCE, first_prompt, open_data
 
 METHOD = (
     "VmHWM of a fresh process from after loading to the end of one answer (reset through /proc/self/clear_refs); "
@@ -27,51 +30,60 @@ class MeasurementError(RuntimeError):
     """A process that was to measure itself gave no number."""
 
 
-def peak_memory_ratio(model: str | None, drafter: str, dtype: str, max_new_tokens: int) -> float:
-    """Peak memory with `drafter` over that of the target alone, each in a fresh process.
+@dataclass(frozen=True)
+class Question:
+    """What a process is to answer: the first usable prompt of `source`, with the target `model` (None: the embedded
+    one) in `dtype`, up to `max_new_tokens`."""
+
+    model: str | None
+    dtype: str
+    max_new_tokens: int
+    source: Source = EMBEDDED_SOURCE
+
+
+def peak_memory_ratios(question: Question, drafters: Sequence[Entry]) -> dict[str, float]:
+    """Peak memory with each drafter over that of the target alone, each in a fresh process; by name.
 
     Raises:
         MeasurementError: a process failed, for example because the model does not fit a second time.
     """
     try:
-        with_drafter, alone = (_in_new_process(model, each, dtype, max_new_tokens) for each in (drafter, None))
-    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
+        alone = _in_new_process(question, None)
+        return {entry.name: _in_new_process(question, entry) / alone for entry in drafters}
+    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise MeasurementError(f"peak memory was not measured: {error}") from error
-    return with_drafter / alone
 
 
-def _in_new_process(model: str | None, drafter: str | None, dtype: str, max_new_tokens: int) -> int:
-    command = [sys.executable, "-m", __name__, "--dtype", dtype, "--max-new-tokens", str(max_new_tokens)]
-    command += ["--threads", str(torch.get_num_threads())]
-    for option, value in (("--model", model), ("--drafter", drafter)):
-        command += [option, value] if value else []
+def _in_new_process(question: Question, entry: Entry | None) -> int:
+    asked = {"question": asdict(question), "entry": asdict(entry) if entry else None}
+    command = [sys.executable, "-m", __name__, json.dumps(asked), str(torch.get_num_threads())]
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(printed.splitlines()[-1])["peak_bytes"]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Answer one prompt of the test split and print the peak as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model")
-    parser.add_argument("--drafter")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    print(json.dumps({"peak_bytes": _peak(options)}))
+def main(arguments: Sequence[str]) -> None:
+    """Answer the question and print the peak as JSON.
+
+    Args:
+        arguments: question and entry as JSON, and the number of threads.
+    """
+    asked = json.loads(arguments[0])
+    torch.set_num_threads(int(arguments[1]))
+    source = Source(**{**asked["question"]["source"], "columns": Columns(**asked["question"]["source"]["columns"])})
+    question = Question(**{**asked["question"], "source": source})
+    print(json.dumps({"peak_bytes": _peak(question, Entry(**asked["entry"]) if asked["entry"] else None)}))
 
 
-def _peak(options: argparse.Namespace) -> int:
-    target, processor = load_target(options.model, options.dtype)
+def _peak(question: Question, entry: Entry | None) -> int:
+    target, processor = load_target(question.model, question.dtype)
     contender = Contender(STOCK)
-    if options.drafter:
-        contender = Contender("drafter", {"assistant_model": load_drafter(options.drafter, target)})
-    sample = next(iter(samples("test", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"], target)
+    if entry is not None:
+        contender = Contender(entry.name, {"assistant_model": load_drafters([entry], target)[entry.name]})
+    sources = open_data([question.source.data], 1, question.source)
+    inputs = first_prompt(target, processor, sources).inputs
     gc.collect()
     _forget_peak(target.device)
-    answer(target, inputs, contender, options.max_new_tokens)
+    answer(target, inputs, contender, question.max_new_tokens)
     return _peak_so_far(target.device)
 
 
@@ -95,4 +107,4 @@ def _peak_so_far(device: torch.device) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

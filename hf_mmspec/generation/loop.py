@@ -42,6 +42,9 @@ def decode(
             tree = _propose(drafter, state, token, budget.limited_to(levels), temperature, answer, speculation)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
                 verified = target.verify(tree)
+                if verified.logits.device.type != "cpu":
+                    # The walk waits for it anyway; waiting here counts the time where it belongs.
+                    torch.accelerator.synchronize(verified.logits.device)
             path, tokens = walk(tree, verified, answer)
             target.keep(path)
             token = tokens[-1]

@@ -5,6 +5,7 @@ Decides the order of things; every step is in `answers/`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from .answers.distil import Distillation, Progress
 from .answers.estimate import estimate
 from .answers.known import KnownAnswers
 from .answers.screening import Screening
-from .answers.store import AnswerStore
+from .answers.store import AnswerStore, insist_on_place
 from .features.reading import Reader
 from .features.stored import StatesFormat
+from .processes import processes
 from .recipes.recipe import Recipe
 
 
@@ -54,6 +56,21 @@ class DistilRun:
     max_skipped: float = 0.2
     seed: int = 0
 
+    @cached_property
+    def conversations(self) -> Any:
+        """What is asked, opened once.
+
+        Raises:
+            DataError: it is not there or cannot be read.
+        """
+        return KnownAnswers(self.known) if self.known is not None else open_source(self.source)
+
+
+def insist_on_run(run: DistilRun) -> None:
+    """Look at source and folder before a model is loaded. Raises as `prepare` does."""
+    insist_on_place(run.out)
+    len(run.conversations)
+
 
 def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
     """Open the source and the folder; nothing is answered yet.
@@ -61,7 +78,7 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
     Raises:
         ValueError: the source, the folder or the options do not fit (`DataError`, `AnswerStoreError`).
     """
-    conversations = KnownAnswers(run.known) if run.known is not None else open_source(run.source)
+    conversations = run.conversations
     text = unwrap(model).config.get_text_config(decoder=True)
     reader, kept = None, None
     if run.keep is not None:
@@ -83,11 +100,13 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
         "seed": run.seed,
         "features": kept,
     }
+    with processes().main_process_first():
+        store = AnswerStore.open(run.out, manifest)
     return Distillation(
         model,
         processor,
         conversations,
-        AnswerStore.open(run.out, manifest),
+        store,
         run.how,
         Screening(processor, model, max_length),
         run.shard_size,
@@ -114,10 +133,12 @@ def distil(
 
     Args:
         model, processor: the target.
-        say: told what is going to happen and what was left out, a line at a time.
+        say: told what is going to happen and what was left out, a line at a time, by the main process.
         progress: told about each shard.
     """
     distillation = prepare(run, model, processor)
+    if not processes().is_main_process:
+        say = no_words
     say(str(estimate(distillation)))
     distillation.run(progress)
     store = distillation.store
@@ -125,3 +146,7 @@ def distil(
         say(f"{count} samples were left out: {reason}")
     say(f"{store.answered()} answers in {run.out}")
     return run.out
+
+
+def no_words(line: str) -> None:
+    """Says nothing: what other processes than the main one have to say is said already."""

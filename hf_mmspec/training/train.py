@@ -3,75 +3,41 @@
 Decides the order of things; every step is elsewhere.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from hf_mmspec.modeling import FAMILIES, Drafter
-from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
+from hf_mmspec.modeling.binding import unwrap
 
-from .answers.rows import from_row
-from .answers.store import AnswerSet, write_json
+from .answers.store import AnswerSet
+from .checks import OtherTargetError, entries_of, insist_on_stages, insist_on_target, insist_on_work
+from .disk import full_disk_explained
+from .distil import no_words
 from .features.reading import Reader
-from .features.source import RecordSource, Where
+from .features.source import RecordSource, token_rows
 from .held_out import split_off
 from .judging.acceptance import BUDGET, AcceptanceJudge
 from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.losses import FEATURE_REGRESSION
-from .learning.order import Entry, steps_of, training_order
+from .learning.order import steps_of, training_order
 from .learning.target_parts import TargetParts
 from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
 from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
+from .processes import processes
 from .recipes.recipe import Recipe, RecipeError, Stage
 from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
+from .run import Run
 
 _WARM_START_BATCH = 32
-
-
-class OtherTargetError(ValueError):
-    """The answers are another model's."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training is asked for.
-
-    Args:
-        recipe: how.
-        out: the drafter's folder.
-        work: for checkpoints and logs; what is in there is not done again.
-        target: how users of the drafter name its target.
-        max_length: answers are cut behind so many tokens; None for the target's own limit.
-        features: `"stored"`, `"live"`, or `"auto"`: from disk where they are there.
-        held_out: prompts to measure on, where `validation` gives none.
-        max_new_tokens: of the answers that L is measured on.
-        accumulate: parts that a step's records are read in.
-        save_minutes: between checkpoints.
-        trainer: further or other `TrainingArguments`.
-    """
-
-    recipe: Recipe
-    out: Path
-    work: Path
-    target: str
-    max_length: int | None = None
-    features: Where = "auto"
-    held_out: int = 12
-    max_new_tokens: int = 200
-    accumulate: int = 1
-    save_minutes: float = 10.0
-    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -85,9 +51,9 @@ def train(
     """Train a drafter of `model` on its `answers`; returns its folder.
 
     Args:
-        model, processor: the target, whose parameters are frozen here.
+        model, processor: the target, left as it was.
         validation: answers to prompts to measure on, never trained on; without any, some of `answers` are held out.
-        say: told what happens, a line at a time.
+        say: told what happens, a line at a time, by the main process.
 
     Raises:
         ValueError: answers, recipe, target or folders do not fit (`OtherTargetError`, `RecipeError`, `NoRecordsError`,
@@ -95,20 +61,34 @@ def train(
     """
     insist_on_place(run.out)
     insist_on_target(model, [*answers, *validation])
-    insist_on_work(run, answers)
-    model.requires_grad_(False)
+    insist_on_work(run, answers, validation)
+    with frozen(model):
+        return _train(run, model, processor, answers, validation, say if processes().is_main_process else no_words)
+
+
+def _train(
+    run: Run,
+    model: Any,
+    processor: Any,
+    answers: Sequence[AnswerSet],
+    validation: Sequence[AnswerSet],
+    say: Callable[[str], None],
+) -> Path:
     set_seed(run.recipe.seed)
     drafter = untrained(run.recipe, model, processor, answers)
     parts = TargetParts.of(model, drafter)
     training, held_out = sources(run, model, processor, drafter, answers, validation)
+    training = training.that_say(parts.knows)
+    insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
     outside = describe(training, held_out, parts, say)
-    if run.recipe.closed_form_start and not any(run.work.glob("*/checkpoint-*")):
+    begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(run.recipe.stages))]
+    if run.recipe.closed_form_start and not any(begun):
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
         say(f"closed-form start: {judge(drafter)}")
     for number, stage in enumerate(run.recipe.stages):
         results = run_stage(run, stage, number, drafter, parts, training, judge, say)
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
         module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
         ranks = measure_ranks(module, held_out.records(range(len(held_out))))
@@ -119,40 +99,26 @@ def train(
             "budget": describe_budget(judge.budget),
         }
         made_by = {"recipe": run.recipe.as_dict(), "data": [data_facts(each) for each in answers], "results": results}
-        save_result(run.out, drafter, run.target, results, ranks, facts, {**made_by, "provenance": provenance()})
+        made_by["provenance"] = provenance()
+        with full_disk_explained(run.out.parent):
+            save_result(run.out, drafter, run.target, results, ranks, facts, made_by)
     state.wait_for_everyone()
     return run.out
 
 
-def insist_on_target(model: Any, answers: Sequence[AnswerSet]) -> None:
-    """Raises OtherTargetError where the answers are those of other weights."""
-    found = fingerprint(unwrap(model).get_input_embeddings(), find_head(model))
-    for each in answers:
-        expected = each.manifest["target_fingerprint"]
-        if any(part in found and not similar(expected[part], found[part]) for part in expected):
-            raise OtherTargetError(
-                f"{each.folder}: these are answers of {each.manifest['model']}, whose weights are not those of the "
-                "model that is given: give the same --model, or distil again with this one"
-            )
-
-
-def insist_on_work(run: Run, answers: Sequence[AnswerSet]) -> None:
-    """Begin a folder of checkpoints, or go on in one.
-
-    Raises:
-        OtherTargetError: it belongs to another recipe or other answers.
-    """
-    file = run.work / "run.json"
-    asked = {"recipe": run.recipe.as_dict(), "data": [each.fingerprint for each in answers]}
-    if file.exists():
-        if json.loads(file.read_text()) != asked:
-            raise OtherTargetError(
-                f"{run.work} has checkpoints of another recipe or of other answers: give another --work folder"
-            )
-    elif PartialState().is_main_process:
-        run.work.mkdir(parents=True, exist_ok=True)
-        write_json(file, asked)
-    PartialState().wait_for_everyone()
+@contextmanager
+def frozen(model: Any) -> Iterator[None]:
+    """The target without gradients and dropout inside the `with` block; behind it, it is as it was."""
+    learning = [each for each in model.parameters() if each.requires_grad]
+    in_training = [each for each in model.modules() if each.training]
+    try:
+        model.requires_grad_(False).eval()
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for module in in_training:
+            module.training = True
 
 
 def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[AnswerSet]) -> Drafter:
@@ -167,7 +133,7 @@ def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[Answ
             f"leave {FEATURE_REGRESSION} out of the loss"
         )
     if fields.get("draft_vocab_size"):
-        said = (row["input_ids"][row["prompt_length"] :] for each in answers for row in each.rows)
+        said = (ids[prompt:].tolist() for ids, prompt in token_rows([each.rows for each in answers]))
         token_ids = draft_vocabulary(said, min(fields.pop("draft_vocab_size"), vocab_size), vocab_size)
     fields.setdefault("real_vocab_size", min(len(processor.tokenizer), vocab_size))
     return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
@@ -195,10 +161,15 @@ def sources(
 
 
 def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> AcceptanceJudge:
-    """L on the held-out prompts, shared by all processes."""
-    state = PartialState()
-    rows = [held_out.rows[number] for number in held_out.numbers]
-    conversations = [from_row(row).conversation for row in rows[:: max(len(rows) // run.held_out, 1)]]
+    """L on the held-out prompts, shared by all processes.
+
+    Raises:
+        OtherPromptError, PictureError: the processor or the pictures are not those of the distillation.
+    """
+    state = processes()
+    asked = held_out.answered(range(0, len(held_out), max(len(held_out) // run.held_out, 1)))
+    held_out.reader.insist_on_same_prompts(asked)
+    conversations = [each.conversation for each in asked]
     return AcceptanceJudge(
         model, processor, conversations, run.max_new_tokens, state.process_index, state.num_processes, dict(BUDGET)
     )
@@ -208,14 +179,13 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     """Say what is trained on; returns the share of answer tokens outside of the draft vocabulary."""
     for reason, count in training.dropped.most_common():
         say(f"{count} answers are left out: {reason}")
-    ids, prompts = training.column("input_ids"), training.column("prompt_length")
-    said = torch.cat([torch.tensor(row[prompt:]) for row, prompt in zip(ids, prompts, strict=True)])
-    outside = 1 - parts.knows(said).float().mean().item()
-    total = sum(map(len, ids))
+    known = [(len(each), int(parts.knows(each).sum())) for each in training.said()]
+    said, total = sum(length for length, _ in known), sum(length for length, _ in training.sizes())
+    outside = 1 - sum(count for _, count in known) / said
     where = (
         f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
     )
-    say(f"{len(training)} answers, {len(said)} tokens of {total} supervised ({len(said) / total:.0%}); states {where}")
+    say(f"{len(training)} answers, {said} tokens of {total} supervised ({said / total:.0%}); states {where}")
     say(f"{len(held_out)} answers held out; {outside:.2%} of the tokens are outside the draft vocabulary")
     return outside
 
@@ -243,7 +213,7 @@ def run_stage(
     """
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
-    folder = run.work / f"{number}-{stage.name}"
+    folder = run.stage_folder(number)
     arguments = training_arguments(
         stage,
         folder,
@@ -251,21 +221,15 @@ def run_stage(
         run.recipe.evaluations,
         run.recipe.seed + number,
         run.accumulate,
-        **{"processes": PartialState().num_processes, **run.trainer},
+        **{"processes": processes().num_processes, **run.trainer},
     )
     module = DrafterWithLoss(drafter, parts, stage)
     trainer = DrafterTrainer(module, arguments, picks, BatchMaker(training, module), judge, run.save_minutes)
-    checkpoint = last_checkpoint(folder) if folder.exists() else None
+    checkpoint = last_checkpoint(folder)
     say(f"stage {stage.name!r}: {arguments_text(stage, len(picks))}" + (f", from {checkpoint}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best = max((e for e in trainer.state.log_history if "eval_acceptance_length" in e), key=_length)
     return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")}
-
-
-def entries_of(training: RecordSource) -> list[Entry]:
-    """Lengths with and without pictures."""
-    visual = training.visual_tokens()
-    return [Entry(len(ids), len(ids) - seen) for ids, seen in zip(training.column("input_ids"), visual, strict=True)]
 
 
 def arguments_text(stage: Stage, picks: int) -> str:

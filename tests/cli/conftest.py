@@ -24,7 +24,7 @@ def loaded(tiny_models, monkeypatch):
         loading, "load_target", lambda model=None, dtype="auto": names.append(model) or (target, processor)
     )
     monkeypatch.setattr(loading, "load_drafter", lambda name, target: names.append(name) or drafter)
-    monkeypatch.setattr(auto, "read_config", lambda *_: {})
+    monkeypatch.setattr(auto, "read_config", lambda *_: {"model_type": "vispec"})
     monkeypatch.setattr(loading, "default_drafter", lambda: "the default drafter")
     return names
 

@@ -1,6 +1,5 @@
 """The commands from outside: what they print, write and exit with."""
 
-import json
 import re
 import sys
 
@@ -111,8 +110,11 @@ def test_a_bad_image_is_one_line_before_anything_is_loaded(run, loaded, tmp_path
     [
         (["demo", "--dtype", "int4"], "choose one of"),
         (["generate", "--image", "x", "--prompt", "x", "--model", "m"], "give --drafter"),
-        (["bench", "--task", "poetry"], "choose from scene, chart, dialog"),
         (["bench", "--model", "m"], "give --drafter"),
+        (["bench", "--dtype", "int4"], "choose one of"),
+        (["bench", "--data", "./nowhere"], "nowhere"),
+        (["bench", "--data", "embedded:poems"], "choose one of"),
+        (["bench", "--budget", "breadth=2"], "name=value"),
     ],
 )
 def test_bad_options_are_one_line(run, loaded, arguments, words):
@@ -188,33 +190,3 @@ def test_doctor_tells_what_decides_speed(run, loaded):
     assert result.exit_code == 0, result.output
     for word in ("torch", "transformers", "AMX", "AVX512-BF16", "AVX2", "fast dtype", "threads", "v(n)", "cached"):
         assert word in result.output
-
-
-def test_bench_writes_json_and_markdown(run, loaded, tmp_path):
-    result = run(
-        "bench",
-        "--quick",
-        "--no-memory",
-        "--samples",
-        1,
-        "--max-new-tokens",
-        6,
-        "--json",
-        "b.json",
-        "--markdown",
-        "b.md",
-    )
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "b.json").read_text())
-    assert report["summary"]["vispec"]["identical"] is True
-    assert report["settings"]["samples"] == 1 and report["settings"]["repetitions"] == 1
-    assert "| vispec | scene |" in (tmp_path / "b.md").read_text()
-    assert "vispec" in result.output
-
-
-def test_bench_hands_the_users_sources_to_the_memory_processes(run, loaded, monkeypatch):
-    asked = []
-    monkeypatch.setattr(show, "peak_memory_ratio", lambda *sources: asked.append(sources) or 1.1)
-    options = ["--model", "m", "--drafter", "d", "--task", "scene", "--samples", 1, "--max-new-tokens", 4]
-    assert run("bench", "--quick", *options).exit_code == 0
-    assert asked == [("m", "d", "auto", 128)]

@@ -5,27 +5,46 @@ import json
 import pytest
 import torch
 
-from hf_mmspec.demo import samples
 from hf_mmspec.evaluation import bench as protocol
 from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
-from hf_mmspec.evaluation.loading import prepare
 from hf_mmspec.evaluation.machine import machine_facts
-from hf_mmspec.evaluation.report import make_report, to_markdown, write_json
+from hf_mmspec.evaluation.markdown import to_markdown
+from hf_mmspec.evaluation.prompts import collect_prompts, open_data
+from hf_mmspec.evaluation.report import make_report, write_json
 from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
 
 SETTINGS = Settings(samples=2, repetitions=2, max_new_tokens=10)
+ONCE = Settings(samples=1, repetitions=1, max_new_tokens=10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurry():
+    """What the tiny target's forwards cost is not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "_VERIFY_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="module")
-def results(target, processor, drafter):
-    return run_bench(target, processor, contenders_with(drafter, "vispec"), SETTINGS)
+def prompts(target, processor):
+    return collect_prompts(target, processor, open_data(["embedded"], 2), 2).by_task
+
+
+@pytest.fixture(scope="module")
+def scene(prompts):
+    return {"scene": prompts["scene"][:1]}
+
+
+@pytest.fixture(scope="module")
+def results(target, processor, drafter, prompts):
+    return run_bench(target, processor, contenders_with({"vispec": drafter}), prompts, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def report(results):
-    return make_report(results, SETTINGS, machine_facts(torch.float32), {"vispec": 1.05})
+    return make_report([results], SETTINGS, machine_facts(torch.float32), {"vispec": 1.05})
 
 
 def test_every_contender_answers_every_prompt_in_every_repetition(results):
@@ -35,7 +54,7 @@ def test_every_contender_answers_every_prompt_in_every_repetition(results):
         assert all(len(rows) == 2 and all(len(row) == 2 for row in rows) for rows in by_task.values())
 
 
-def test_contenders_take_turns_and_none_is_always_first(target, processor, drafter, monkeypatch):
+def test_contenders_take_turns_and_none_is_always_first(target, processor, drafter, prompts, monkeypatch):
     order = []
 
     def note(target, inputs, contender, *rest):
@@ -43,12 +62,13 @@ def test_contenders_take_turns_and_none_is_always_first(target, processor, draft
         return answer(target, inputs, contender, *rest)
 
     monkeypatch.setattr(protocol, "answer", note)
-    run_bench(target, processor, contenders_with(drafter, "vispec")[:2], Settings(("scene",), 2, 1, 3))
+    contenders = contenders_with({"vispec": drafter})[:2]
+    run_bench(target, processor, contenders, {"scene": prompts["scene"]}, Settings(repetitions=1, max_new_tokens=3))
     assert order == [STOCK, LOOP, STOCK, LOOP, LOOP, STOCK]  # the first two warm up
 
 
 def test_report_has_the_agreed_names(report):
-    assert set(report) == {"machine", "settings", "definitions", "rows", "summary"}
+    assert set(report) == {"machine", "settings", "definitions", "warnings", "rows", "summary"}
     assert {"cpu", "amx", "avx512_bf16", "threads", "dtype", "versions", "git_revision", "command"} <= set(
         report["machine"]
     )
@@ -71,60 +91,95 @@ def test_answers_of_all_contenders_are_identical_and_graded_alike(report):
         assert row["accuracy"] == row["baseline_accuracy"]
 
 
-def test_loop_efficiency_is_what_the_definition_says(report):
+def test_loop_efficiency_is_what_the_definitions_say(report):
     for name in (LOOP, "vispec"):
         row = report["summary"][name]
-        assert row["loop_efficiency"] == pytest.approx(
-            row["decode_speedup"] * row["verify_growth"] / row["acceptance_length"]
+        assert row["loop_efficiency"] == row["round_shares"]["verify"]
+        assert row["loop_efficiency_measured"] == pytest.approx(
+            row["decode_speedup"] * row["verify_growth_measured"] / row["acceptance_length"]
         )
     assert report["summary"][LOOP]["acceptance_length"] == 1.0
-    assert report["summary"][LOOP]["verify_growth"] == 1.0
+    assert report["summary"][LOOP]["verify_growth_measured"] == 1.0
 
 
-def test_an_oracle_has_a_long_acceptance(target, processor):
-    sample = next(iter(samples("test", task="scene", n=1)))
-    inputs = prepare(processor, sample["messages"], sample["image"], target)
-    tokens = answer(target, inputs, Contender(STOCK), 30).tokens
+def test_growth_from_the_rounds_gives_the_share_of_verification(target, drafter):
+    """Three tokens a round of 0.3 s, 0.24 of them in the target; stock needs 0.2 s a token."""
+    speculation = Speculation([2] * 4, [5] * 4, {"prefill": 0.5, "draft": 0.2, "verify": 0.96, "other": 0.04})
+    ours, stock = Run([1] * 13, 2.0, 1.2, 12, speculation=speculation), Run([1] * 13, 3.0, 2.4, 12, 13)
+    results = protocol.Results(
+        0.0,
+        {STOCK: {"all": [[stock]]}, "vispec": {"all": [[ours]]}},
+        {STOCK: {"all": [None]}, "vispec": {"all": [None]}},
+        {STOCK: {"all": None}, "vispec": {"all": None}},
+        {"vispec": 1.1},
+        {"all": [144]},
+    )
+    row = make_report([results], ONCE, machine_facts())["summary"]["vispec"]
+    assert row["decode_speedup"] == pytest.approx(2.0) and row["acceptance_length"] == 3
+    assert row["verify_growth"] == pytest.approx(0.24 / 0.2)
+    assert row["loop_efficiency"] == pytest.approx(0.8) == pytest.approx(2.0 * row["verify_growth"] / 3)
+    assert row["loop_efficiency_measured"] == pytest.approx(2.0 * 1.1 / 3)
+
+
+def test_an_oracle_has_a_long_acceptance(target, processor, scene):
+    tokens = answer(target, scene["scene"][0].inputs, Contender(STOCK), 30).tokens
     budget = {"draft_depth": 4, "draft_top_k": 2, "draft_total_tokens": 9}
     oracle = Contender("oracle", {"assistant_model": OracleDrafter(target, tokens), **budget})
-    settings = Settings(("scene",), 1, 1, 30)
-    found = run_bench(target, processor, [Contender(STOCK), oracle], settings)
-    row = make_report(found, settings, machine_facts(), {})["rows"][0]
+    settings = Settings(samples=1, repetitions=1, max_new_tokens=30)
+    found = run_bench(target, processor, [Contender(STOCK), oracle], scene, settings)
+    row = make_report([found], settings, machine_facts())["rows"][0]
     assert row["acceptance_length"] > 4 and row["identical"] and row["acceptance_by_position"][0] == 1
 
 
-def test_a_contender_that_changes_the_answer_fails(target, processor):
-    tokens = answer(target, next_inputs(target, processor), Contender(STOCK), 10).tokens
+def test_a_contender_that_changes_the_answer_fails(target, processor, scene):
+    tokens = answer(target, scene["scene"][0].inputs, Contender(STOCK), 10).tokens
     cheat = Contender("cheat", {"suppress_tokens": [0, 2, 3, tokens[4]]})
-    settings = Settings(("scene",), 1, 1, 10)
-    found = run_bench(target, processor, [Contender(STOCK), cheat], settings)
-    row = make_report(found, settings, machine_facts(), {})["rows"][0]
+    found = run_bench(target, processor, [Contender(STOCK), cheat], scene, ONCE)
+    report = make_report([found], ONCE, machine_facts())
+    row = report["rows"][0]
     assert row["identical"] is False and row["failures"] == 1
     assert row["differences"][0]["position"] <= 4
-    assert "failed" in to_markdown(make_report(found, settings, machine_facts(), {}))
+    assert "failed" in to_markdown(report)
 
 
-def next_inputs(target, processor):
-    sample = next(iter(samples("test", task="scene", n=1)))
-    return prepare(processor, sample["messages"], sample["image"], target)
+def test_two_drafters_at_two_temperatures(target, processor, drafter, scene):
+    """Each temperature is a run of its own; sampled answers are not compared, and their seed is the prompt's."""
+    contenders = contenders_with({"a": drafter, "b": drafter}, ["depth=1,mode=tree"])
+    found = [run_bench(target, processor, contenders, scene, ONCE, temperature) for temperature in (0.0, 0.7)]
+    report = make_report(found, ONCE, machine_facts(), {"a": 1.1, "b": 1.2})
+    names = [LOOP, PROMPT_LOOKUP, "a", "a depth=1,mode=tree", "b", "b depth=1,mode=tree"]
+    assert list(report["summary"]) == names + [f"{name}@0.7" for name in names]
+    assert [row["identical"] for row in report["rows"]] == [True] * 6 + [None] * 6
+    assert {row["temperature"] for row in report["rows"] if row["drafter"] == "a"} == {0.0, 0.7}
+    summary = report["summary"]["b@0.7"]
+    assert summary["peak_memory_ratio"] == 1.2 and summary["tasks"]["scene"]["acceptance_length"] >= 1
+    assert "| b | scene | 0.7 |" in to_markdown(report) and "sampled" in to_markdown(report)
+    sampled = found[1].runs
+    assert sampled["a depth=1,mode=tree"]["scene"][0][0].tokens == sampled[STOCK]["scene"][0][0].tokens
 
 
-def test_sampled_answers_are_not_compared(target, processor, drafter):
-    settings = Settings(("scene",), 1, 1, 6, temperature=1.0)
-    found = run_bench(target, processor, contenders_with(drafter, "vispec"), settings)
-    rows = make_report(found, settings, machine_facts(), {})["rows"]
-    assert all(row["identical"] is None for row in rows)
+def test_accuracy_is_left_out_where_nothing_can_grade(target, processor, drafter, scene):
+    prompt = scene["scene"][0]
+    plain = protocol.Prompt(
+        type(prompt.conversation)(prompt.conversation.messages, prompt.conversation.pictures), prompt.inputs
+    )
+    found = run_bench(target, processor, contenders_with({"a": drafter}), {**scene, "mine": [plain]}, ONCE)
+    report = make_report([found], ONCE, machine_facts())
+    by_task = report["summary"]["a"]["tasks"]
+    assert by_task["mine"]["accuracy"] is None and by_task["scene"]["accuracy"] is not None
+    assert report["summary"]["a"]["accuracy"] is None
+    assert "| a | mine |" in to_markdown(report)
 
 
 def test_a_budget_that_is_given_twice_counts_once(drafter):
-    names = [each.name for each in contenders_with(drafter, "vispec", ["depth=2", "top_k=2,depth=3", "depth=2"])]
+    names = [each.name for each in contenders_with({"vispec": drafter}, ["depth=2", "top_k=2,depth=3", "depth=2"])]
     assert names == [STOCK, LOOP, PROMPT_LOOKUP, "vispec", "vispec depth=2", "vispec top_k=2,depth=3"]
 
 
 @pytest.mark.parametrize("text", ["", "depth", "depth=x", "breadth=2", "depth=2;top_k=3"])
 def test_a_budget_that_cannot_be_read_is_an_error(drafter, text):
     with pytest.raises(ValueError, match="name=value"):
-        contenders_with(drafter, "vispec", [text])
+        contenders_with({"vispec": drafter}, [text])
 
 
 def test_growth_is_interpolated_where_a_slow_target_was_not_timed(target, monkeypatch):
@@ -178,7 +233,7 @@ def test_clock_leaves_the_prompt_out_and_passes_tokens_on():
     assert seen == [20, 1, 3, "end"]
 
 
-def test_stock_assisted_decoding_emits_once_per_forward(target, processor):
-    run = answer(target, next_inputs(target, processor), Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": 4}), 12)
+def test_stock_assisted_decoding_emits_once_per_forward(target, scene):
+    run = answer(target, scene["scene"][0].inputs, Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": 4}), 12)
     assert 1 <= run.emissions <= len(run.tokens) == 12
     assert run.decode_tokens < 12 and 0 < run.decode_seconds < run.seconds

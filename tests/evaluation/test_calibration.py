@@ -5,10 +5,9 @@ import random
 import pytest
 import torch
 
-from hf_mmspec.demo import samples
+from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.evaluation import calibration
 from hf_mmspec.evaluation.calibration import Node, fit_exponent, observe, table
-from hf_mmspec.evaluation.loading import prepare
 from hf_mmspec.modeling import DraftTree
 
 
@@ -36,8 +35,7 @@ def test_the_exponent_is_found_again(exponent):
 def test_every_round_but_the_last_is_observed_and_the_drafter_is_left_as_it_was(
     target, processor, drafter, temperature
 ):
-    sample = next(samples("val", task="scene", n=1))
-    inputs = prepare(processor, sample["messages"], sample["image"], target)
+    inputs = model_inputs(processor, [open_source(Source("embedded:scene", split="val", limit=1))[0]])
     nodes = observe(target, drafter, inputs, temperature, tokens=12)
     assert nodes and all(0 <= node.probability <= 1 for node in nodes)
     assert "propose" not in vars(drafter)

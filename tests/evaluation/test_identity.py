@@ -4,11 +4,9 @@ import math
 
 import pytest
 import torch
-from PIL import Image
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
 from hf_mmspec.evaluation.identity import find_difference, next_scores, tie_epsilon
-from hf_mmspec.evaluation.loading import prepare
 from tests.generation.tiny import llava, llava_prompt, qwen, qwen_prompt
 
 
@@ -121,16 +119,3 @@ def test_epsilon_follows_the_precision_of_the_dtype():
     assert tie_epsilon(20.0, torch.bfloat16) == tie_epsilon(-9.0, torch.bfloat16) == 0.25
     assert tie_epsilon(64.0, torch.bfloat16) == 0.5
     assert tie_epsilon(20.0, torch.float32) < 4e-6
-
-
-def test_prepare_takes_text_only_conversations(target, processor):
-    inputs = prepare(processor, [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], None, target)
-    assert "pixel_values" not in inputs and inputs["input_ids"].shape[0] == 1
-
-
-def test_prepare_casts_pixels_and_nothing_else(processor, target):
-    half = type(target)(target.config).to(torch.bfloat16)
-    content = [{"type": "image"}, {"type": "text", "text": "Hello"}]
-    inputs = prepare(processor, [{"role": "user", "content": content}], Image.new("RGB", (9, 9)), half)
-    assert inputs["pixel_values"].dtype == torch.bfloat16 and inputs["input_ids"].dtype == torch.int64
-    assert (inputs["input_ids"] == half.config.image_token_id).sum() == 144

@@ -2,15 +2,17 @@
 
 import pytest
 
+from hf_mmspec.evaluation.acceptance import by_position
 from hf_mmspec.evaluation.contenders import Run
 from hf_mmspec.evaluation.metrics import (
     acceptance,
     break_even,
-    by_position,
     decode_rate,
     end_to_end_rate,
+    interval,
     round_shares,
     speedup,
+    verify_growth,
 )
 from hf_mmspec.generation import Speculation
 
@@ -61,11 +63,11 @@ def test_rates_are_ratios_of_totals():
 def test_speedup_is_the_median_over_repetitions_with_an_interval_around_it():
     stock = [[Run([1] * 11, 2.0, 1.0, 10), Run([1] * 11, 2.0, 1.0, 10)] for _ in range(3)]
     ours = [[Run([1] * 11, 2.0, 1.0 / pace, 10), Run([1] * 11, 2.0, 1.0 / pace, 10)] for pace in (2.0, 3.0, 9.0)]
-    ratio, (low, high) = speedup(decode_rate, ours, stock)
+    ratio, (low, high) = speedup(decode_rate, ours, stock), interval(decode_rate, ours, stock)
     assert ratio == pytest.approx(3.0)
     assert 2.0 <= low < ratio < high <= 9.0
-    assert speedup(decode_rate, ours, stock)[1] == (low, high)
-    assert speedup(end_to_end_rate, ours, stock)[0] == pytest.approx(1.0)
+    assert interval(decode_rate, ours, stock) == (low, high)
+    assert speedup(end_to_end_rate, ours, stock) == pytest.approx(1.0)
 
 
 def test_break_even_and_shares_of_a_round():
@@ -73,4 +75,5 @@ def test_break_even_and_shares_of_a_round():
     stock = [Run([1] * 11, 2.0, 1.0, 10)]
     assert break_even([run.speculation], stock) == pytest.approx(0.8 / 2 * 10)
     assert round_shares([run.speculation]) == pytest.approx({"draft": 0.25, "verify": 0.625, "other": 0.125})
-    assert break_even([Speculation()], stock) is None
+    assert verify_growth([run.speculation], stock) == pytest.approx(0.5 / 2 * 10)
+    assert break_even([Speculation()], stock) is None and verify_growth([Speculation()], stock) is None

@@ -36,19 +36,17 @@ def tiny_processor():
     )
 
 
-def tiny_target(seed: int = 0):
+def tiny_target(seed: int = 0, **text_fields):
     """144 visual tokens per image, two text layers; its favourite token changes from step to step."""
     torch.manual_seed(seed)
+    fields = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
     text = LlamaConfig(
         vocab_size=len(SPECIAL) + 256,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
         num_key_value_heads=2,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
+        **{**fields, **text_fields},
     )
     vision = SiglipVisionConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=192, patch_size=16

@@ -42,6 +42,7 @@ DRAFTERS = {
     "eagle3_adaptor": ("eagle3", {**TAPS, "visual": "adaptor"}),
     "eagle3_latents": ("eagle3", {**TAPS, "visual": "latents", "num_latents": 4}),
     "slots_adaptor": ("flash", {"visual": "adaptor"}),
+    "eagle_skipped": ("eagle", {"visual": "skipped"}),
 }
 SHAPES = {
     "tree": dict(draft_mode="tree", draft_depth=4, draft_top_k=6, draft_total_tokens=26),

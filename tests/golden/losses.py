@@ -2,7 +2,7 @@
 
 import torch
 
-from hf_mmspec.training.losses import feature_regression, soft_cross_entropy
+from hf_mmspec.training.learning.losses import feature_regression, soft_cross_entropy
 
 
 def eagle_losses(hidden: torch.Tensor, target: torch.Tensor, head, mask: torch.Tensor):

@@ -37,6 +37,9 @@ DRAFTERS = {
     "eagle3 on raw rows": ("eagle3", {**EAGLE3, "visual": "raw"}),
     "slots on vispec's rows": ("flash", {"visual": "adaptor", "num_q": 3}),
     "slots on raw rows, no refiner": ("flash", {"visual": "raw", "refiner": False, "num_hidden_layers": 2}),
+    "eagle without images": ("eagle", {"visual": "skipped"}),
+    "eagle3 without images": ("eagle3", {**EAGLE3, "visual": "skipped"}),
+    "slots without images": ("flash", {"visual": "skipped"}),
     "eagle on flash's latents": ("eagle", {"visual": "latents", "num_latents": 3}),
 }
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hf_mmspec.demo import weights
+from hf_mmspec.demo.model import weights
 from hf_mmspec.generation import cost_cache
 from hf_mmspec.hub import convert
 from hf_mmspec.modeling.file_modes import follow_umask

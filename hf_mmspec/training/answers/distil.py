@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelerate import PartialState
-
 from hf_mmspec.data import Conversation, UnusableSample, model_inputs
 
+from ..disk import full_disk_explained
 from ..features.reading import Answered, Reader
 from ..features.stored import to_columns
+from ..processes import processes
 from .answering import Answering, answer_batch, end_tokens
 from .rows import to_row
 from .screening import Screening, insist_on_few
@@ -64,9 +64,12 @@ class Distillation:
             TooManySkippedError: more than `max_skipped` of the samples cannot be used. What is answered stays.
             OSError: the disk is full.
         """
-        state = PartialState()
-        mine = self.missing()[state.process_index :: state.num_processes]
-        state.wait_for_everyone()  # before anybody writes: all must have seen the same as missing
+        state = processes()
+        missing = self.missing()
+        if state.is_main_process:
+            self.store.clear_leftovers()
+        state.wait_for_everyone()  # nobody writes before all have looked what is missing
+        mine = missing[state.process_index :: state.num_processes]
         for number in mine:
             rows, skipped = self.make_shard(number)
             self.store.write(number, rows, skipped)
@@ -74,9 +77,10 @@ class Distillation:
             progress(Progress(len(rows), tokens, skipped.total(), len(mine)))
             self._insist_on_few()
         state.wait_for_everyone()
-        self._insist_on_few()
+        self._insist_on_few(least=1)
         if state.is_main_process:
-            self.store.finish()
+            with full_disk_explained(self.store.folder):
+                self.store.finish()
         state.wait_for_everyone()
 
     def missing(self) -> list[int]:
@@ -127,7 +131,7 @@ class Distillation:
                 skipped[reason] += 1
         return kept
 
-    def _insist_on_few(self) -> None:
+    def _insist_on_few(self, least: int = 20) -> None:
         skipped = self.store.skipped()
         counts = ", ".join(f"{count} x {reason}" for reason, count in skipped.most_common())
-        insist_on_few(skipped.total(), self.store.answered() + skipped.total(), self.max_skipped, counts)
+        insist_on_few(skipped.total(), self.store.answered() + skipped.total(), self.max_skipped, counts, least)

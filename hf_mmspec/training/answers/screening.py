@@ -58,9 +58,9 @@ class Screening:
         return None
 
 
-def insist_on_few(skipped: int, seen: int, most: float, counts: str) -> None:
-    """Raises TooManySkippedError where more than the share `most` of at least 20 samples was left out."""
-    if seen and skipped > most * seen and (seen >= 20 or skipped == seen):
+def insist_on_few(skipped: int, seen: int, most: float, counts: str, least: int = 20) -> None:
+    """Raises TooManySkippedError where more than the share `most` of at least `least` samples was left out."""
+    if seen >= least and skipped > most * seen:
         raise TooManySkippedError(
             f"{skipped} of {seen} samples cannot be used ({counts}); at most {most:.0%} were to be put up with. Mend "
             "the data, or allow more with --max-skipped"

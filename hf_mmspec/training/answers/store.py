@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,13 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.arrow_writer import ArrowWriter
+
+from ..disk import full_disk_explained, insist_on_room
 
 MANIFEST = "distil.json"
 _FORMAT = 1
+_LEFTOVERS = ".*partial*"  # of a run that was killed while it wrote
 _PART = datasets.Features({"type": datasets.Value("string"), "text": datasets.Value("string")})
 FEATURES = datasets.Features(
     {
@@ -64,6 +69,7 @@ class AnswerStore:
             AnswerStoreError: the folder holds something else, or answers that were made otherwise.
         """
         file, whole = folder / MANIFEST, {"format": _FORMAT, **manifest}
+        insist_on_place(folder)
         if file.exists():
             found = read_manifest(folder)
             other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
@@ -72,8 +78,6 @@ class AnswerStore:
                     f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
                     "folder, or the options of the first run (they are in distil.json)"
                 )
-        elif folder.exists() and any(folder.iterdir()):
-            raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(file, whole)
@@ -102,22 +106,32 @@ class AnswerStore:
         """
         insist_on_room(self.folder, sum(row_bytes(row) for row in rows))
         columns = {name: [row[name] for row in rows] for name in self.schema}
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
-            # one file however many bytes, and also where no sample could be used
-            datasets.Dataset.from_dict(columns, features=self.schema).save_to_disk(scratch, num_shards=1)
-            os.replace(Path(scratch) / "data-00000-of-00001.arrow", self._data(number))
-        write_json(self._mark(number), {"rows": len(rows), "skipped": dict(skipped)})
+        with full_disk_explained(self.folder):
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
+                partial = Path(scratch) / "data.arrow"  # `save_to_disk` would put in every picture a second time
+                with ArrowWriter(path=str(partial), features=self.schema) as writer:
+                    writer.write_table(datasets.Dataset.from_dict(columns, features=self.schema).data.table)
+                os.replace(partial, self._data(number))
+            write_json(self._mark(number), {"rows": len(rows), "skipped": dict(skipped)})
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed run was writing; only while nobody writes."""
+        for leftover in self.folder.glob(_LEFTOVERS):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def skipped(self) -> Counter[str]:
         """How many samples were left out so far, by reason."""
         total: Counter[str] = Counter()
-        for mark in self.folder.glob("data-*.json"):
-            total.update(json.loads(mark.read_text())["skipped"])
+        for mark in self._marks():
+            total.update(mark["skipped"])
         return total
 
     def answered(self) -> int:
         """How many answers are there so far."""
-        return sum(json.loads(mark.read_text())["rows"] for mark in self.folder.glob("data-*.json"))
+        return sum(mark["rows"] for mark in self._marks())
 
     def finish(self) -> None:
         """Make the folder one that `datasets.load_from_disk` opens: nothing is copied."""
@@ -136,6 +150,12 @@ class AnswerStore:
         """Of what made the answers and of which are there."""
         marks = [f"{mark.name}:{mark.read_text()}" for mark in sorted(self.folder.glob("data-*.json"))]
         return datasets.fingerprint.Hasher.hash([dict(self.manifest), marks])
+
+    def _marks(self) -> Iterator[dict[str, Any]]:
+        """What is known of the shards; a damaged mark is none."""
+        for file in self.folder.glob("data-*.json"):
+            with suppress(OSError, ValueError):
+                yield read_mark(file)
 
     def _data(self, number: int) -> Path:
         return self.folder / f"data-{number:05d}.arrow"
@@ -166,7 +186,10 @@ class AnswerSet:
         files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob("data-*.json"))]
         if not files:
             raise AnswerStoreError(f"{folder}: no answer is finished yet; run `mmspec distil` again")
-        return cls(folder, datasets.concatenate_datasets([read_shard(file) for file in files]), read_manifest(folder))
+        manifest = read_manifest(folder)
+        if not {"model", "target_fingerprint"} <= set(manifest):
+            raise AnswerStoreError(f"{folder / MANIFEST}: damaged (it does not say whose answers these are)")
+        return cls(folder, datasets.concatenate_datasets([read_shard(file) for file in files]), manifest)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -182,8 +205,8 @@ def read_shard(file: Path) -> datasets.Dataset:
     """
     try:
         shard = datasets.Dataset.from_file(str(file))
-        expected = json.loads(file.with_suffix(".json").read_text())["rows"]
-    except (OSError, pa.ArrowInvalid, ValueError, KeyError) as error:
+        expected = read_mark(file.with_suffix(".json"))["rows"]
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise AnswerStoreError(
             f"{file}: damaged ({type(error).__name__}: {error}). Run the same `mmspec distil` again: only what is "
             "damaged is made anew"
@@ -194,6 +217,26 @@ def read_shard(file: Path) -> datasets.Dataset:
             "damaged is made anew"
         )
     return shard
+
+
+def insist_on_place(folder: Path) -> None:
+    """Raises AnswerStoreError where `folder` is neither new, empty, nor one of answers."""
+    if (folder / MANIFEST).exists():
+        read_manifest(folder)
+    elif folder.exists() and (not folder.is_dir() or set(folder.iterdir()) - set(folder.glob(_LEFTOVERS))):
+        raise AnswerStoreError(f"{folder} is not empty and holds no answers: give a new folder")
+
+
+def read_mark(file: Path) -> dict[str, Any]:
+    """`rows` and `skipped` of a shard.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    found = json.loads(file.read_text())
+    if not isinstance(found, dict) or not {"rows", "skipped"} <= set(found):
+        raise ValueError(f"{file.name} does not say how many rows there are")
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -220,20 +263,6 @@ def write_json(file: Path, data: Any) -> None:
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(data, indent=1) + "\n")
     os.replace(partial, file)
-
-
-def insist_on_room(folder: Path, needed: int) -> None:
-    """Stop while the disk still has room for this and as much again.
-
-    Raises:
-        OSError: it has not.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < 2 * needed:
-        raise OSError(
-            f"{folder}: {free / 1e9:.2f} GB free, but the next shard needs {needed / 1e9:.2f} GB and a reserve. Make "
-            "room and run the same command again; nothing that is finished is lost"
-        )
 
 
 def row_bytes(row: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from hf_mmspec.data import Conversation, model_inputs
+from hf_mmspec.data import Conversation, PictureError, model_inputs
 from hf_mmspec.generation.capture import capture
 from hf_mmspec.generation.visual_spans import find_visual_spans
 from hf_mmspec.modeling.binding import unwrap
@@ -56,9 +56,8 @@ class Reader:
             OtherPromptError: the prompt's tokens are not those that were answered.
             PictureError: a picture cannot be opened any more.
         """
-        inputs = model_inputs(self.processor, [each.conversation for each in answered], "right")
         rows = [torch.tensor(each.ids) for each in answered]
-        self._insist_on_same_prompts(inputs, answered, rows)
+        inputs = self._same_prompts(answered, rows)
         inputs = lengthened(inputs, rows).to(self.model.device, self.model.dtype)
         decoder = unwrap(self.model).get_decoder()
         with ExitStack() as hooks:
@@ -101,7 +100,19 @@ class Reader:
             task=answered.conversation.task,
         )
 
-    def _insist_on_same_prompts(self, inputs: Any, answered: Sequence[Answered], rows: list[torch.Tensor]) -> None:
+    def insist_on_same_prompts(self, answered: Sequence[Answered]) -> None:
+        """Make the prompts again, and nothing else. Raises as `read` does."""
+        for each in answered:
+            self._same_prompts([each], [torch.tensor(each.ids)])
+
+    def _same_prompts(self, answered: Sequence[Answered], rows: list[torch.Tensor]) -> Any:
+        """The inputs of a right-padded batch of prompts, which are those that were answered."""
+        try:
+            inputs = model_inputs(self.processor, [each.conversation for each in answered], "right")
+        except PictureError as error:
+            raise PictureError(
+                f"{error}. It was there when the prompt about it was answered: put it back, or distil without it"
+            ) from error
         lengths = inputs["attention_mask"].sum(1).tolist()
         for ids, length, each, row in zip(inputs["input_ids"], lengths, answered, rows, strict=True):
             if length != each.prompt_length or not torch.equal(ids[:length], row[:length]):
@@ -110,6 +121,7 @@ class Reader:
                     f"tokens of it that are not the {each.prompt_length} that were answered. Train with the model, "
                     "processor and pictures of the distillation, or distil again."
                 )
+        return inputs
 
 
 def lengthened(inputs: Any, rows: Sequence[torch.Tensor]) -> Any:

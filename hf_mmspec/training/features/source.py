@@ -4,12 +4,13 @@ Both give the same records. Screens once, counts what cannot be used, and knows 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import datasets
+import numpy as np
 import torch
 
 from hf_mmspec.generation.visual_spans import visual_token_ids
@@ -66,20 +67,18 @@ class RecordSource:
                 f"{_layers(reader)}): distil with --features, or read them on the fly (--features live)"
             )
         longest = max_length or 10**9
-        rows = datasets.concatenate_datasets(
-            [each.rows.select_columns(["input_ids", "prompt_length"]) for each in sets]
-        )
-        visual = torch.tensor(sorted(visual_token_ids(unwrap(reader.model).config).values()))
+        visual = _visual_ids(reader)
         numbers, dropped = [], Counter[str]()
-        for number, row in enumerate(rows):
-            reason = _why_not(torch.tensor(row["input_ids"]), row["prompt_length"], visual, longest)
+        for number, (ids, prompt_length) in enumerate(token_rows([each.rows for each in sets])):
+            reason = _why_not(ids, prompt_length, visual, longest)
             if reason is None:
                 numbers.append(number)
             else:
                 dropped[reason] += 1
         if not numbers:
             counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
-            raise NoRecordsError(f"none of {len(rows)} answers can be learned from ({counts}): raise --max-length")
+            fix = "raise --max-length" if any("length limit" in reason for reason in dropped) else "distil more"
+            raise NoRecordsError(f"none of {dropped.total()} answers can be learned from ({counts}): {fix}")
         return cls(sets, reader, fits and where != "live", numbers, longest, dropped)
 
     def __len__(self) -> int:
@@ -97,9 +96,27 @@ class RecordSource:
         """One column of all usable rows."""
         return self.rows.select(self.numbers)[name][:]
 
+    def said(self) -> Iterator[torch.Tensor]:
+        """The answers of all usable rows, `int64`."""
+        for ids, prompt_length in token_rows([self.rows.select(self.numbers)]):
+            yield torch.from_numpy(ids[prompt_length : self.max_length].astype(np.int64))
+
     def only(self, numbers: Sequence[int]) -> "RecordSource":
         """The same with some of the rows, `numbers` counting usable ones."""
         return replace(self, numbers=[self.numbers[i] for i in numbers])
+
+    def that_say(self, knows: Callable[[torch.Tensor], torch.Tensor]) -> "RecordSource":
+        """Without rows in whose answer the drafter can say nothing (`TargetParts.knows`): a batch of such would have
+        no loss.
+
+        Raises:
+            NoRecordsError: none is left.
+        """
+        kept = [number for number, said in enumerate(self.said()) if knows(said[1:]).any()]
+        if not kept:
+            raise NoRecordsError("no answer has a token of the draft vocabulary: raise drafter.draft_vocab_size")
+        more = Counter({"no token of the draft vocabulary in the answer": len(self) - len(kept)})
+        return replace(self.only(kept), dropped=self.dropped + more)
 
     def answered(self, indices: Sequence[int]) -> list[Answered]:
         """What was asked and answered."""
@@ -114,10 +131,10 @@ class RecordSource:
             found = self.reader.read(self.answered(indices))
         return [record.cut_to(self.max_length) for record in found]
 
-    def visual_tokens(self) -> list[int]:
-        """Of each usable row."""
-        visual = torch.tensor(sorted(visual_token_ids(unwrap(self.reader.model).config).values()))
-        return [int(torch.isin(torch.tensor(ids), visual).sum()) for ids in self.column("input_ids")]
+    def sizes(self) -> list[tuple[int, int]]:
+        """Tokens of each usable row, and how many of them are visual."""
+        visual, rows = _visual_ids(self.reader), token_rows([self.rows.select(self.numbers)])
+        return [(min(len(ids), self.max_length), int(np.isin(ids, visual).sum())) for ids, _ in rows]
 
     @property
     def bytes_per_token(self) -> int:
@@ -125,13 +142,24 @@ class RecordSource:
         return StatesFormat(**self.sets[0].manifest["features"]).bytes_per_token if self.is_stored else 0
 
 
-def _why_not(ids: torch.Tensor, prompt_length: int, visual: torch.Tensor, max_length: int) -> str | None:
+def token_rows(parts: Sequence[datasets.Dataset]) -> Iterator[tuple[np.ndarray, int]]:
+    """Ids and prompt length of each row, one after the other: lists of Python numbers would not fit into memory."""
+    for part in parts:
+        for row in part.select_columns(["input_ids", "prompt_length"]).with_format("numpy"):
+            yield row["input_ids"], int(row["prompt_length"])
+
+
+def _visual_ids(reader: Reader) -> np.ndarray:
+    return np.array(sorted(visual_token_ids(unwrap(reader.model).config).values()))
+
+
+def _why_not(ids: np.ndarray, prompt_length: int, visual: np.ndarray, max_length: int) -> str | None:
     """Why a row cannot be learned from when it is cut behind `max_length` tokens. Two answer tokens are the least: the
     first comes from the prefill."""
     if len(ids) - prompt_length < 2:
         return "no answer token to learn"
     if len(ids) > max_length:
-        if torch.isin(ids[max_length:], visual).any():
+        if np.isin(ids[max_length:], visual).any():
             return "a picture is cut by the length limit"
         if max_length - prompt_length < 2:
             return "the answer is cut by the length limit"

@@ -13,8 +13,6 @@ from torch import nn
 from hf_mmspec.modeling import BorrowedParts, Drafter
 from hf_mmspec.modeling.binding import unwrap
 
-from ..features.record import Record
-
 
 @dataclass(frozen=True)
 class TargetParts:
@@ -24,12 +22,14 @@ class TargetParts:
         borrowed: its embeddings and head.
         draft_ids: `int64 (V,)` target ids of the draft vocabulary in its own order.
         soft_cap: Gemma's `final_logit_softcapping`, None for none.
-        head_rows, head_bias: the head's rows of `draft_ids` in float32, None where the weights are packed (quantised)
-            and the head has to be called.
+        known: `bool (ids of the head,)`, whether the drafter can say an id.
+        head_rows, head_bias: the head's rows of `draft_ids`, None where the whole head is called: the drafter borrows
+            it, or its weights are packed (quantised).
     """
 
     borrowed: BorrowedParts
     draft_ids: torch.Tensor
+    known: torch.Tensor
     soft_cap: float | None = None
     head_rows: torch.Tensor | None = None
     head_bias: torch.Tensor | None = None
@@ -46,20 +46,26 @@ class TargetParts:
         size = drafter.config.draft_vocab_size or borrowed.vocab_size
         ids = drafter.to_target_ids(torch.arange(size, device=drafter.device))
         soft_cap = getattr(unwrap(target).config.get_text_config(decoder=True), "final_logit_softcapping", None)
+        known = torch.zeros(max(borrowed.head_size, drafter.config.vocab_size), dtype=torch.bool)
+        known[ids.cpu()] = True
         head: Any = borrowed.lm_head
-        weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
-        if weight is None or not weight.is_floating_point() or weight.ndim != 2 or weight.is_meta:
-            return cls(borrowed, ids, soft_cap)
-        rows = weight[ids.to(weight.device)].to(device=drafter.device, dtype=torch.float32)
-        own_bias = None if bias is None else bias[ids.to(bias.device)].to(device=drafter.device, dtype=torch.float32)
-        return cls(borrowed, ids, soft_cap, rows, own_bias)
+        weight: Any = getattr(head, "weight", None)
+        bias = getattr(head, "bias", None)
+        whole = weight is None or drafter.lm_head is None
+        if whole or not weight.is_floating_point() or weight.ndim != 2 or weight.is_meta:
+            return cls(borrowed, ids, known, soft_cap)
+        rows = weight[ids.to(weight.device)].to(drafter.device)
+        own_bias = None if bias is None else bias[ids.to(bias.device)].to(drafter.device)
+        return cls(borrowed, ids, known, soft_cap, rows, own_bias)
 
     @torch.no_grad()
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """The target's logits `(n, V)` over the draft vocabulary, float32, from states `(n, H)`; -inf at ids that
         only pad the vocabulary, as the drafter's own are."""
         if self.head_rows is None:
-            logits = self.borrowed.lm_head(states)[..., self.draft_ids]
+            head: Any = self.borrowed.lm_head
+            weight = getattr(head, "weight", states)
+            logits = head(states.to(weight.dtype) if weight.is_floating_point() else states)[..., self.draft_ids]
         else:
             logits = nn.functional.linear(states.to(self.head_rows.dtype), self.head_rows, self.head_bias)
         logits = logits.float()
@@ -69,9 +75,4 @@ class TargetParts:
 
     def knows(self, token_ids: torch.Tensor) -> torch.Tensor:
         """`bool`, as `token_ids`: whether the drafter can say the token at all."""
-        return torch.isin(token_ids, self.draft_ids.to(token_ids.device))
-
-    def share_outside(self, records: list[Record]) -> float:
-        """Share of answer tokens that the drafter can never say."""
-        answers = torch.cat([record.ids[record.prompt_length :] for record in records])
-        return 1 - self.knows(answers).float().mean().item()
+        return self.known.to(token_ids.device)[token_ids]

@@ -3,21 +3,24 @@
 Checkpoints, resumption, logging, precision, accumulation and processes are the library's.
 """
 
-import json
 import math
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError, safe_open
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_mmspec.modeling import Drafter
 
+from ..disk import full_disk_explained, insist_on_room
 from ..recipes.recipe import Stage
 from .drafter_with_loss import DrafterWithLoss
 from .order import Pick
@@ -25,6 +28,12 @@ from .order import Pick
 Judge = Callable[[Drafter], dict[str, float]]
 BEST = "acceptance_length"  # what a judge's result is called that chooses the checkpoint
 _PREFIX = "drafter."
+_NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt")  # to go on from a checkpoint of one process or DDP
+_SHARDED = ("pytorch_model_fsdp*", "global_step*")  # FSDP's and DeepSpeed's own files instead
+
+
+class NoNumberError(FloatingPointError, ValueError):
+    """The loss is infinite or no number; the message says what helps."""
 
 
 class DrafterTrainer(Trainer):
@@ -42,20 +51,25 @@ class DrafterTrainer(Trainer):
         judge: Judge,
         save_minutes: float = 10.0,
     ):
-        self._judge = judge
+        self._judge, self._make_batch = judge, make_batch
         super().__init__(
             model=module,
             args=arguments,
             train_dataset=list(picks),  # type: ignore[arg-type]
             eval_dataset=[None],  # type: ignore[arg-type]  # the judge has its own
-            data_collator=make_batch,  # type: ignore[arg-type]
-            callbacks=[SaveByTime(save_minutes)],
+            data_collator=list,  # type: ignore[arg-type]  # see `get_batch_samples`
+            callbacks=[SaveByTime(save_minutes), BestIsHere()],
         )
 
     @property
     def drafter(self) -> Drafter:
         """The drafter inside all wrappers."""
         return self.accelerator.unwrap_model(self.model).drafter
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As Trainer's, but picks become records here: accelerate's loader runs a batch ahead, and what the drafter
+        proposes would come from the weights before the last step, or, in a resumed run, from those behind it."""
+        return super().get_batch_samples(map(self._make_batch, epoch_iterator), num_batches, device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As Trainer's; the loss also knows how far the stage is."""
@@ -76,11 +90,19 @@ class DrafterTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As Trainer's, but a loss that is no number ends the run."""
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise FloatingPointError(
+            raise NoNumberError(
                 f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in "
                 "float32"
             )
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = sum(each.numel() * each.element_size() for each in self.drafter.parameters())
+        insist_on_room(folder, 3 * weights, "the next checkpoint")  # weights, and two moments of the optimiser
+        with full_disk_explained(folder):
+            super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         weights = None
@@ -109,13 +131,41 @@ class SaveByTime(TrainerCallback):
         self._seconds, self._last = 60 * minutes, time.monotonic()
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Ask for a checkpoint when it is time."""
-        if time.monotonic() - self._last >= self._seconds:
+        """Ask for a checkpoint when it is time by the first process's clock: all have to take part in it. What was
+        lost so far is logged with it, since a resumed run begins to add up anew."""
+        due = [time.monotonic() - self._last >= self._seconds]
+        if broadcast_object_list(due)[0]:
             control.should_save = True
+        if control.should_save:
+            control.should_log = True
 
     def on_save(self, args, state, control, **kwargs):
         """Count from the last one, whoever asked for it."""
         self._last = time.monotonic()
+
+
+class BestIsHere(TrainerCallback):
+    """The best checkpoint is in the folder that is trained in, wherever that was when the checkpoint was written."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Name it anew."""
+        if state.best_global_step:
+            best = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+            state.best_model_checkpoint = str(best)
+
+
+def records_at_once(stage: Stage, processes: int, accumulate: int) -> int:
+    """Records of a step that one process reads at once.
+
+    Raises:
+        ValueError: the batch cannot be shared evenly.
+    """
+    if stage.batch_size % (processes * accumulate):
+        raise ValueError(
+            f"stage {stage.name!r}: a batch of {stage.batch_size} records cannot be shared by {processes} processes "
+            f"with {accumulate} accumulation steps: change stages.*.batch_size"
+        )
+    return stage.batch_size // (processes * accumulate)
 
 
 def training_arguments(
@@ -133,19 +183,14 @@ def training_arguments(
     Raises:
         ValueError: the batch cannot be shared evenly.
     """
-    processes = int(options.pop("processes", 1))
-    if stage.batch_size % (processes * accumulate):
-        raise ValueError(
-            f"stage {stage.name!r}: a batch of {stage.batch_size} records cannot be shared by {processes} processes "
-            f"with {accumulate} accumulation steps: change stages.*.batch_size"
-        )
+    at_once = records_at_once(stage, int(options.pop("processes", 1)), accumulate)
     every = max(math.ceil(steps / evaluations), 1)
     cosine = {"min_lr_rate": stage.min_learning_rate} if stage.schedule == "cosine_with_min_lr" else {}
     chosen = {
         "output_dir": str(folder),
         "num_train_epochs": 1,  # epochs are in the order of the picks
         "train_sampling_strategy": "sequential",
-        "per_device_train_batch_size": stage.batch_size // (processes * accumulate),
+        "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulate,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.schedule,
@@ -176,16 +221,37 @@ def training_arguments(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole: `trainer_state.json` is written last. Others are removed: a run that was
-    killed while it wrote one begins from the one before."""
-    whole = []
+    """The newest checkpoint to go on from: it is whole, and so is the best one until then. Damaged ones are removed: a
+    run that was killed while it wrote one begins from the one before."""
+    whole: dict[int, Path] = {}
     for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
-            state = json.loads((checkpoint / "trainer_state.json").read_text())
-            whole.append((int(state["global_step"]), checkpoint))
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(checkpoint)
-    return max(whole)[1] if whole else None
+            insist_on_whole(checkpoint)
+            step = state_of(checkpoint).global_step
+            if step == 0:
+                raise ValueError("no step was made")
+            whole[step] = checkpoint
+        except (OSError, ValueError, TypeError, SafetensorError):
+            shutil.rmtree(checkpoint, ignore_errors=True)  # other processes do the same
+    usable = [step for step, checkpoint in whole.items() if state_of(checkpoint).best_global_step in {None, 0, *whole}]
+    return whole[max(usable)] if usable else None
+
+
+def insist_on_whole(checkpoint: Path) -> None:
+    """Look at the files of a checkpoint without reading them through.
+
+    Raises:
+        OSError, ValueError, SafetensorError: one is missing or cut off.
+    """
+    if not any(any(checkpoint.glob(pattern)) for pattern in _SHARDED):
+        for name in _NEEDED:
+            (checkpoint / name).stat()
+    for file in checkpoint.glob("*.safetensors"):
+        with safe_open(file, "pt"):
+            pass
+    for file in [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{file} is cut off")
 
 
 def state_of(checkpoint: Path) -> TrainerState:

@@ -18,6 +18,17 @@ from hf_mmspec.modeling import FAMILIES
 from ..learning.losses import FEATURE_REGRESSION, LOSSES
 
 ALIASES = {"eagle2": "eagle", "eagle-2": "eagle", "eagle-3": "eagle3"}
+# transformers' names; its other schedules need options of their own
+SCHEDULES = (
+    "cosine_with_min_lr",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
 Records = Literal["all", "text", "pictures", "curriculum"]
 
 
@@ -43,7 +54,8 @@ class OnPolicy:
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and self.depth >= 1 and self.temperature >= 0):
             raise RecipeError(
-                f"on_policy: share must be in (0, 1], depth at least 1 and temperature at least 0, got {self}"
+                "on_policy: share must be above 0 and at most 1, depth at least 1 and temperature at least 0, got "
+                f"{self}"
             )
 
 
@@ -100,6 +112,8 @@ class Stage:
             raise RecipeError(f"stage {self.name!r}: loss {unknown or 'is empty'}: choose from {known}")
         if self.records not in ("all", "text", "pictures", "curriculum"):
             raise RecipeError(f"stage {self.name!r}: records must be all, text, pictures or curriculum")
+        if self.schedule not in SCHEDULES:
+            raise RecipeError(f"stage {self.name!r}: schedule must be one of {', '.join(SCHEDULES)}")
         for name, least in (("epochs", 0), ("learning_rate", 0), ("batch_size", 1), ("unroll", 1)):
             if not getattr(self, name) >= least:
                 raise RecipeError(f"stage {self.name!r}: {name} must be at least {least}, got {getattr(self, name)}")

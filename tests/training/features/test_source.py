@@ -90,8 +90,10 @@ def test_some_of_the_rows(pair, stored):
     some = open_both(pair, stored[None], None)[0].only([2, 1]).only([1, 0])
     assert some.column("key") == ["b/1", "a/2"]
     assert [record.task for record in some.records([0, 1])] == ["b", "a"]
-    spans = [sum(stop - start for start, stop in record.spans) for record in some.records([0, 1])]
-    assert some.visual_tokens() == spans
+    records = some.records([0, 1])
+    spans = [sum(stop - start for start, stop in record.spans) for record in records]
+    assert some.sizes() == [(len(record.ids), visual) for record, visual in zip(records, spans, strict=True)]
+    assert [said.tolist() for said in some.said()] == [record.answer for record in records]
     assert spans[0] == 0 < spans[1]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hf_mmspec.auto import AutoDrafter
 from hf_mmspec.training.learning.collator import IGNORED, collate
@@ -176,9 +177,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, processes, accumulat
 def test_broken_checkpoints_are_skipped_and_removed(tmp_path):
     contents = {2: '{"global_step": 2}', 10: '{"global_step": 10}', 12: '{"global_st', 14: "{}", 16: None}
     for step, text in contents.items():
-        (tmp_path / f"checkpoint-{step}").mkdir()
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt"):
+            torch.save({}, folder / name)
         if text is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+            (folder / "trainer_state.json").write_text(text)
     (tmp_path / "runs").mkdir()
     assert last_checkpoint(tmp_path).name == "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2", "runs"]

@@ -1,0 +1,95 @@
+"""`mmspec bench`: its options, and what can be checked of them before any model is loaded.
+
+Measures nothing itself (`bench.py`); heavy imports happen inside, so that help answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def bench(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompts: a folder, a table or a Hub data set. Repeat for several. Default: embedded."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: embedded.")] = None,
+    drafter: Annotated[
+        list[str] | None, typer.Option(help="Drafter: folder or Hub repository. Repeat for several.")
+    ] = None,
+    text_only: Annotated[
+        list[str] | None, typer.Option(help="A drafter that is used without images, as a baseline.")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Measure each --drafter without images too.")] = False,
+    temperature: Annotated[
+        list[float] | None, typer.Option(min=0, help="0 decodes greedily. Repeat for several. Default: 0.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where the report goes.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="The same as tables for people.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for pictures of it (PNG).")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Three prompts per task, one repetition.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all of the data.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3.")] = None,
+    repetitions: Annotated[int | None, typer.Option(min=1, help="Default: 3, quick 1.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 160,
+    split: Annotated[
+        str | None, typer.Option(help="Of the data; of the embedded one val is for choosing settings. Default: test.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
+    pictures: Annotated[str | None, typer.Option(help="Folder that paths of pictures start from.")] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(help='A draft budget to measure too, as "depth=8,top_k=2". Repeat for several.')
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of their own.")] = True,
+    prompt_column: Annotated[str | None, typer.Option(help="Column of the prompts. Default: guessed.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the pictures. Default: guessed.")] = None,
+    messages_column: Annotated[str | None, typer.Option(help="Column of whole conversations.")] = None,
+    task_column: Annotated[str | None, typer.Option(help="Column that parts the data into tasks.")] = None,
+) -> None:
+    """Stock decoding, our loop, prompt lookup and the drafters take turns; every answer is checked."""
+    _check(dtype, model, drafter, text_only)
+    from hf_mmspec.console.bench import Files, Run, show_bench
+    from hf_mmspec.console.session import use_threads
+    from hf_mmspec.data import Columns, Source
+    from hf_mmspec.evaluation import loading
+    from hf_mmspec.evaluation.bench import Settings
+    from hf_mmspec.evaluation.contenders import parse_budget
+    from hf_mmspec.evaluation.drafters import name_drafters
+    from hf_mmspec.evaluation.prompts import EMBEDDED, open_data
+
+    settings = Settings(
+        data=tuple(data or (EMBEDDED,)),
+        tasks=tuple(task) if task else None,
+        samples=samples or (3 if quick else 12),
+        repetitions=repetitions or (1 if quick else 3),
+        max_new_tokens=max_new_tokens,
+        temperatures=tuple(dict.fromkeys(temperature or (0.0,))),
+        split=split,
+    )
+    for each in budget or ():
+        parse_budget(each)
+    columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
+    options = Source(settings.data[0], split, subset, columns, pictures=pictures)
+    entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
+    sources = open_data(settings.data, settings.samples, options)
+    use_threads(threads)
+    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, options, memory)
+    report = show_bench(run, Console(), Files(json_file, markdown, plots))
+    raise typer.Exit(_exit_code(report))
+
+
+def _check(dtype: str, model: str | None, drafter: list[str] | None, text_only: list[str] | None) -> None:
+    if dtype not in _DTYPES:
+        raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    if model is not None and not (drafter or text_only):
+        raise ValueError("a drafter is made for one target: give --drafter together with --model")
+
+
+def _exit_code(report: dict[str, Any]) -> int:
+    return int(any(row["identical"] is False for row in report["rows"]))

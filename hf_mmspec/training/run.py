@@ -1,0 +1,46 @@
+"""What a training is asked for.
+
+Plain data; checked in `checks.py`, done in `train.py`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .features.source import Where
+from .recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training is asked for.
+
+    Args:
+        recipe: how.
+        out: the drafter's folder.
+        work: for checkpoints and logs; what is in there is not done again.
+        target: how users of the drafter name its target.
+        max_length: answers are cut behind so many tokens; None for the target's own limit.
+        features: `"stored"`, `"live"`, or `"auto"`: from disk where they are there.
+        held_out: prompts to measure on, where `validation` gives none.
+        max_new_tokens: of the answers that L is measured on.
+        accumulate: parts that a step's records are read in.
+        save_minutes: between checkpoints.
+        trainer: further or other `TrainingArguments`.
+    """
+
+    recipe: Recipe
+    out: Path
+    work: Path
+    target: str
+    max_length: int | None = None
+    features: Where = "auto"
+    held_out: int = 12
+    max_new_tokens: int = 200
+    accumulate: int = 1
+    save_minutes: float = 10.0
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def stage_folder(self, number: int) -> Path:
+        """For the checkpoints of a stage."""
+        return self.work / f"{number}-{self.recipe.stages[number].name}"
