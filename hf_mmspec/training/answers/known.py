@@ -19,7 +19,10 @@ class KnownAnswers(Sequence[Conversation]):
     def __init__(self, file: Path):
         try:
             self._rows = [json.loads(line) for line in file.read_text().splitlines()]
-            self._rows = [{**row, "ids": list(row["ids"]), "seed": int(row["seed"])} for row in self._rows]
+            self._rows = [
+                {**row, "task": row["task"], "split": row["split"], "ids": list(row["ids"]), "seed": int(row["seed"])}
+                for row in self._rows
+            ]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}: no file of answers ({type(error).__name__}: {error})") from error
         if not self._rows:

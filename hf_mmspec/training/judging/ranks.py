@@ -46,7 +46,7 @@ def measure_ranks(
     A round ends at a token that is none of the first `_ROUND_WIDTH` choices; the next one starts behind it. So what is
     counted at depth 1 follows a surprise, and is harder than a token anywhere in a text.
     """
-    module = DrafterWithLoss(module.drafter.eval(), module.parts, replace(module.stage, unroll=depth))
+    module = DrafterWithLoss(module.drafter, module.parts, replace(module.stage, unroll=depth)).eval()
     hits, seen = torch.zeros(depth, top_k), torch.zeros(depth, 1)
     chain_accepted, chain_rounds = 0, 0
     for start in range(0, len(records), batch_size):

@@ -28,7 +28,8 @@ def warm_start(module: DrafterWithLoss, batches: Iterable[list[Record]], ridge: 
     """
     drafter = module.drafter
     hidden, fc = drafter.config.hidden_size, getattr(drafter, "fc", None)
-    if not isinstance(fc, torch.nn.Linear) or fc.weight.shape != (hidden, 2 * hidden):
+    fits = isinstance(fc, torch.nn.Linear) and fc.weight.shape == (hidden, 2 * hidden)
+    if not fits or drafter.feature_layers is not None:  # two taps are as wide
         raise RecipeError(
             f"closed_form_start: {drafter.config.model_type} has no linear layer over [embedding ; feature]"
         )

@@ -46,12 +46,14 @@ def save_result(
         training: goes into `training.json`.
         target, results, facts: see `write_card`.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
     drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
     drafter.to(dtype).save_pretrained(partial)
     (partial / "training.json").write_text(json.dumps(training, indent=1) + "\n")
     write_card(partial, folder.name, drafter, target, results, ranks, facts)
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, old)  # removing it takes time, and the place would be empty for so long
     os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)

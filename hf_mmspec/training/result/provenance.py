@@ -25,7 +25,8 @@ def provenance() -> dict:
 
 def _without_machine(argument: str) -> str:
     """An absolute path says something about a machine and nothing about the training: its last part is enough."""
-    return Path(argument).name if argument.startswith("/") else argument
+    option, equals, value = argument.rpartition("=")
+    return option + equals + (Path(value).name if value.startswith("/") else value)
 
 
 def _git_revision() -> str:

@@ -1,0 +1,129 @@
+"""The finished folder: whole or as it was, never in place of something else, and saying what made it."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from hf_mmspec.auto import AutoDrafter
+from hf_mmspec.modeling import FAMILIES
+from hf_mmspec.training.judging.ranks import Ranks
+from hf_mmspec.training.result import folder as folder_module
+from hf_mmspec.training.result.card import describe_budget, read_training
+from hf_mmspec.training.result.folder import FolderInUseError, insist_on_place, save_result
+from hf_mmspec.training.result.provenance import provenance
+from tests.generation import tiny
+
+RANKS = Ranks([[0.75, 0.1], [0.5, 0.2], [0.25, 0.3]], 1.4142)
+RESULTS = {"acceptance_length": 3.14159, "acceptance_length/chart": 4.0, "acceptance_length/scene": 2.5}
+BUDGET = {"draft_depth": 6, "draft_top_k": 8, "draft_total_tokens": 30, "draft_mode": "tree"}
+FACTS = {"prompts": 12, "records": 345, "outside": 0.0123, "budget": describe_budget(BUDGET)}
+
+
+def save(place, family="vispec", training=None, **fields):
+    torch.manual_seed(0)
+    drafter = FAMILIES[family][1].from_target(tiny.llava(), torch.arange(3, 60), **fields)
+    save_result(place, drafter, "org/target", RESULTS, RANKS, FACTS, training or {"recipe": {"family": family}})
+    return drafter
+
+
+def test_the_folder_loads_and_carries_its_ranks(tmp_path):
+    drafter = save(tmp_path / "mine")
+    loaded = AutoDrafter.from_pretrained(tmp_path / "mine")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in drafter.state_dict().items())
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.config.acceptance_by_depth == [0.75, 0.5, 0.25]
+    assert loaded.config.acceptance_by_rank == RANKS.by_rank
+    assert read_training(tmp_path / "mine") == {"recipe": {"family": "vispec"}}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_card_has_the_numbers(tmp_path):
+    save(tmp_path / "mine", "flash", num_latents=4)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    for words in (
+        "# mine",
+        "FLASH, [arXiv 2505.12728]",
+        "`org/target`",
+        "12 held-out prompts",
+        "a tree of depth 6, 8 children, 30 nodes",
+        "| all | 3.14 |\n| chart | 4.00 |\n| scene | 2.50 |",
+        "0.75, 0.50, 0.25. A greedy chain of 3 drafts has 1.41 accepted",
+        "57 draft tokens, 1 decoder layer(s) of width 32",
+        "345 answers",
+        "1.23% of their tokens",
+        "pipeline_tag: image-text-to-text",
+        "- flash",
+    ):
+        assert words in card.replace("\n ", " "), words
+    assert "{" not in card
+
+
+def test_a_drafter_that_is_there_is_replaced_whole(tmp_path):
+    save(tmp_path / "mine")
+    (tmp_path / "mine" / "left_over.txt").write_text("old")
+    save(tmp_path / "mine", training={"recipe": "new"})
+    assert read_training(tmp_path / "mine") == {"recipe": "new"}
+    assert not (tmp_path / "mine" / "left_over.txt").exists()
+
+
+def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
+    save(tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(folder_module, "write_card", full)
+    with pytest.raises(OSError, match="disk full"):
+        save(tmp_path / "mine", training={"recipe": "new"})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before
+    monkeypatch.undo()
+    save(tmp_path / "mine", training={"recipe": "new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_place_is_never_left_half_emptied(tmp_path, monkeypatch):
+    """The old folder is moved away whole and removed only when the new one is there."""
+    save(tmp_path / "mine")
+    removed, remove = [], folder_module.shutil.rmtree
+
+    def watched(path, **options):
+        removed.append((path.name, path.exists(), read_training(tmp_path / "mine")["recipe"]))
+        remove(path, **options)
+
+    monkeypatch.setattr(folder_module.shutil, "rmtree", watched)
+    save(tmp_path / "mine", training={"recipe": "new"})
+    assert [(name, recipe) for name, exists, recipe in removed if exists] == [(".mine.old", "new")]
+
+
+def test_only_a_drafters_place_is_taken(tmp_path):
+    insist_on_place(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    insist_on_place(tmp_path / "empty")
+    save(tmp_path / "mine")
+    insist_on_place(tmp_path / "mine")
+    (tmp_path / "empty" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    for name in ("empty", "file"):
+        with pytest.raises(FolderInUseError, match=f"{name} holds something else: .*--out"):
+            insist_on_place(tmp_path / name)
+
+
+def test_provenance_has_no_path_of_this_machine(monkeypatch):
+    arguments = [
+        "/usr/bin/mmspec",
+        "train",
+        "--model",
+        "/home/me/qwen",
+        "--out=/home/me/out",
+        "--set",
+        "stages.0.epochs=2",
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    found = provenance()
+    assert found["command"] == "mmspec train --model qwen --out=out --set stages.0.epochs=2"
+    assert found["packages"]["torch"] == torch.__version__
+    assert len(found["git_revision"].removesuffix("+changes")) == 40 or found["git_revision"] == "unknown"
+    assert "/home" not in json.dumps(found)
