@@ -63,7 +63,7 @@ TRAIN = {
     "an unknown field": (["--set", "stages.0.nonsense=1"], "unknown field(s) nonsense"),
     "no such stage": (["--set", "stages.9.epochs=1"], "there is no '9' to change"),
     "a value of another kind": (["--set", "stages.0.epochs=many"], "epochs"),
-    "no YAML": (["--set", "stages.0.epochs=["], "'stages.0.epochs=[': '[' is no YAML value"),
+    "no YAML": (["--set", "stages.0.epochs=["], "'stages.0.epochs=[': the value is not YAML"),
     "an unknown loss": (["--set", "stages.0.loss={nonsense: 1}"], "choose from soft_cross_entropy"),
     "an unknown schedule": (["--set", "stages.0.schedule=nonsense"], "schedule"),
     "an unknown place of states": (["--features", "foo"], "--features foo: choose auto, stored or live"),
