@@ -152,7 +152,7 @@ def test_processes_share_the_shards_before_anybody_writes(qwen, tmp_path, monkey
     monkeypatch.setattr(type(work.store), "write", lambda *_: None)
     for rank in (0, 1):
         events.clear()
-        monkeypatch.setattr(distil_module, "PartialState", lambda rank=rank: state(rank))
+        monkeypatch.setattr(distil_module, "processes", lambda rank=rank: state(rank))
         work.run()
         made[rank] = [event for event in events if event != "all"]
         assert events[0] == "all"

@@ -53,15 +53,15 @@ def test_stored_and_live_records_are_the_same(pair, stored, layers):
             close(one.states, other.states)
 
 
-@pytest.mark.parametrize("family", ["vispec", "flash", "eagle3"])
+@pytest.mark.parametrize("family", ["vispec", "eagle3"])
 def test_they_teach_the_same(pair, stored, family):
     layers = TAPS if family == "eagle3" else None
-    fields = {"eagle3": {"feature_layers": list(TAPS)}, "flash": {"dropout": 0.0, "num_latents": 4}}.get(family, {})
+    fields = {} if layers is None else {"feature_layers": list(layers)}
     drafter = FAMILIES[family][1].from_target(pair[0], **fields)
     loss = {"soft_cross_entropy": 1.0, "feature_regression": 1.0}
     learning = DrafterWithLoss(drafter, TargetParts.of(pair[0], drafter), Stage("s", unroll=2, loss=loss)).eval()
     (loss, expected), (other, found) = (
-        gradients(learning, collated(learning, *each.records(range(len(PICTURES)))))
+        gradients(learning, collated(learning, *each.records([0, 1])))
         for each in open_both(pair, stored[layers], layers)
     )
     assert other == pytest.approx(loss, rel=1e-4)

@@ -54,7 +54,7 @@ def equal(state, other):
 
 def test_the_best_weights_are_kept_not_the_last(target, tmp_path):
     """DeepSpec issue 84: L can fall while the loss falls on."""
-    learning = module("vispec", target)
+    learning = module("eagle", target)
     judge, seen = scripted(1.0, 5.0, 2.0)
     trainer = trainer_of(learning, tmp_path, judge, logging_steps=1)
     trainer.train()
@@ -72,14 +72,14 @@ def test_the_best_weights_are_kept_not_the_last(target, tmp_path):
 
 def test_the_end_is_measured_too(target, tmp_path):
     judge, seen = scripted(*range(9))
-    trainer = trainer_of(module("vispec", target), tmp_path, judge, replace(STAGE, epochs=2.5), evaluations=3)
+    trainer = trainer_of(module("eagle", target), tmp_path, judge, replace(STAGE, epochs=2.5), evaluations=3)
     trainer.train()
     assert [e["step"] for e in trainer.state.log_history if "eval_acceptance_length" in e] == [2, 4, 5]
     assert equal(trainer.drafter.state_dict(), seen[2])
 
 
 def test_checkpoints_are_drafters(target, tmp_path):
-    learning = module("vispec", target)
+    learning = module("eagle", target)
     judge, seen = scripted(1.0, 2.0, 3.0)
     trainer_of(learning, tmp_path, judge).train()
     checkpoint = last_checkpoint(tmp_path)
@@ -117,7 +117,7 @@ def test_measuring_does_not_touch_training(target, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(target, tmp_path):
-    learning = module("vispec", target)
+    learning = module("eagle", target)
 
     def broken(picks):
         batch = make_batch(picks)
@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_ends_the_run(target, tmp_path):
 
 def test_the_step_is_the_loss_per_supervised_token(target, tmp_path):
     """What Trainer logs for the first step is the loss of its records, however many parts they were read in."""
-    learning = module("vispec", target, unroll=2)
+    learning = module("eagle", target, unroll=2)
     first = [RECORDS[pick.index] for pick in training_order(STAGE, ENTRIES, 0)[:4]]
     batch = collate(first)
     assert len({int((row != IGNORED).sum()) for row in batch["labels"]}) > 1  # else any average would do
@@ -143,7 +143,7 @@ def test_the_step_is_the_loss_per_supervised_token(target, tmp_path):
 
 def test_a_stage_goes_on_from_its_checkpoint(target, tmp_path):
     def trained(folder, judge, checkpoint=None):
-        learning = module("vispec", target, noise=0.1)
+        learning = module("eagle", target, noise=0.1)
         trainer_of(learning, folder, judge).train(resume_from_checkpoint=checkpoint)
         return learning.drafter.state_dict()
 
