@@ -4,6 +4,7 @@ Only where the fused input reaches the output through the residual stream, as in
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -27,7 +28,8 @@ def warm_start(module: DrafterWithLoss, batches: Iterable[list[Record]], ridge: 
         RecipeError: the family has no such `fc`.
     """
     drafter = module.drafter
-    hidden, fc = drafter.config.hidden_size, getattr(drafter, "fc", None)
+    hidden = drafter.config.hidden_size
+    fc: Any = getattr(drafter, "fc", None)
     fits = isinstance(fc, torch.nn.Linear) and fc.weight.shape == (hidden, 2 * hidden)
     if not fits or drafter.feature_layers is not None:  # two taps are as wide
         raise RecipeError(
