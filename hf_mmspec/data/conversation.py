@@ -20,7 +20,7 @@ class Conversation:
         pictures: one for each place, in order, as anything that `open_picture` opens; not opened yet.
         task: what the report counts it under.
         key: names it within its source, so that an interrupted run finds it again.
-        answer_ids: the target's own answer where it is known already.
+        answer_ids: the target's own answer where it is known already, and the `answer_temperature` it was drawn at.
         grading: what a grader needs to judge an answer, where there is one (`hf_mmspec.demo.grade` takes it).
     """
 
@@ -29,6 +29,7 @@ class Conversation:
     task: str = "all"
     key: str = ""
     answer_ids: Sequence[int] | None = None
+    answer_temperature: float | None = None
     grading: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

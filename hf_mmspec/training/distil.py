@@ -12,19 +12,21 @@ from typing import Any
 import torch
 
 from hf_mmspec.data import Source, open_source
-from hf_mmspec.modeling import FAMILIES
 from hf_mmspec.modeling.binding import find_head, fingerprint, unwrap
 
 from .answers.answering import Answering
 from .answers.distil import Distillation, Progress
 from .answers.estimate import estimate
-from .answers.known import KnownAnswers
+from .answers.known import KnownAnswers, write_known
 from .answers.screening import Screening
-from .answers.store import AnswerStore, insist_on_place
+from .answers.store import AnswerSet, AnswerStore, insist_on_place
+from .drafters import layers_of
 from .features.reading import Reader
 from .features.stored import StatesFormat
 from .processes import processes
 from .recipes.recipe import Recipe
+
+KNOWN = "answers.jsonl"  # beside the data set, for the embedded prompts
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class DistilRun:
             DataError: it is not there or cannot be read.
         """
         return KnownAnswers(self.known) if self.known is not None else open_source(self.source)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether prompts come back from their seeds, so that token ids alone are worth keeping."""
+        return self.known is not None or (self.source.data.split(":")[0] == "embedded" and not self.source.append)
 
 
 def insist_on_run(run: DistilRun) -> None:
@@ -116,12 +123,6 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
     )
 
 
-def layers_of(recipe: Recipe, model: Any) -> tuple[int, ...] | None:
-    """The target's layers that this recipe's drafter reads, see `Drafter.feature_layers`."""
-    fields = {**recipe.drafter, "draft_vocab_size": 1}  # the smallest head: only the layers are asked for
-    return FAMILIES[recipe.family][1].from_target(model, **fields).feature_layers_of(model)
-
-
 def distil(
     run: DistilRun,
     model: Any,
@@ -142,6 +143,8 @@ def distil(
     say(str(estimate(distillation)))
     distillation.run(progress)
     store = distillation.store
+    if processes().is_main_process and run.is_embedded:
+        write_known(run.out / KNOWN, AnswerSet.load(run.out).rows)
     for reason, count in store.skipped().most_common():
         say(f"{count} samples were left out: {reason}")
     say(f"{store.answered()} answers in {run.out}")

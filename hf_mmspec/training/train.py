@@ -10,28 +10,26 @@ from typing import Any
 
 from transformers import set_seed
 
-from hf_mmspec.modeling import FAMILIES, Drafter
-from hf_mmspec.modeling.binding import unwrap
+from hf_mmspec.modeling import Drafter
 
 from .answers.store import AnswerSet
 from .checks import OtherTargetError, entries_of, insist_on_stages, insist_on_target, insist_on_work
 from .disk import full_disk_explained
 from .distil import no_words
+from .drafters import layers_of, untrained
 from .features.reading import Reader
-from .features.source import RecordSource, token_rows
+from .features.source import RecordSource
 from .held_out import split_off
 from .judging.acceptance import BUDGET, AcceptanceJudge
 from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
-from .learning.losses import FEATURE_REGRESSION
 from .learning.order import steps_of, training_order
 from .learning.target_parts import TargetParts
 from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
-from .learning.vocabulary import draft_vocabulary
 from .learning.warm_start import warm_start
 from .processes import processes
-from .recipes.recipe import Recipe, RecipeError, Stage
+from .recipes.recipe import Stage
 from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
@@ -75,9 +73,9 @@ def _train(
     say: Callable[[str], None],
 ) -> Path:
     set_seed(run.recipe.seed)
-    drafter = untrained(run.recipe, model, processor, answers)
+    training, held_out = sources(run, model, processor, answers, validation)
+    drafter = untrained(run.recipe, model, processor, training.said())
     parts = TargetParts.of(model, drafter)
-    training, held_out = sources(run, model, processor, drafter, answers, validation)
     training = training.that_say(parts.knows)
     insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
@@ -121,34 +119,15 @@ def frozen(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def untrained(recipe: Recipe, model: Any, processor: Any, answers: Sequence[AnswerSet]) -> Drafter:
-    """A drafter of the target, in float32, with the draft vocabulary of its answers where the recipe asks for one."""
-    fields = dict(recipe.drafter)
-    vocab_size = unwrap(model).config.get_text_config(decoder=True).vocab_size
-    token_ids = None
-    width = unwrap(model).config.get_text_config(decoder=True).hidden_size
-    if fields.get("hidden_size", width) != width and any(FEATURE_REGRESSION in stage.loss for stage in recipe.stages):
-        raise RecipeError(
-            f"a drafter of width {fields['hidden_size']} has no states to compare with those of a target of {width}: "
-            f"leave {FEATURE_REGRESSION} out of the loss"
-        )
-    if fields.get("draft_vocab_size"):
-        said = (ids[prompt:].tolist() for ids, prompt in token_rows([each.rows for each in answers]))
-        token_ids = draft_vocabulary(said, min(fields.pop("draft_vocab_size"), vocab_size), vocab_size)
-    fields.setdefault("real_vocab_size", min(len(processor.tokenizer), vocab_size))
-    return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
-
-
 def sources(
     run: Run,
     model: Any,
     processor: Any,
-    drafter: Drafter,
     answers: Sequence[AnswerSet],
     validation: Sequence[AnswerSet],
 ) -> tuple[RecordSource, RecordSource]:
     """Records to train on and to measure on."""
-    reader = Reader(model, processor, drafter.feature_layers_of(model))
+    reader = Reader(model, processor, layers_of(run.recipe, model))
     everything = RecordSource.open(answers, reader, run.features, run.max_length)
     if validation:
         return everything, RecordSource.open(validation, reader, "auto", run.max_length)
@@ -167,7 +146,7 @@ def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> 
         OtherPromptError, PictureError: the processor or the pictures are not those of the distillation.
     """
     state = processes()
-    asked = held_out.answered(range(0, len(held_out), max(len(held_out) // run.held_out, 1)))
+    asked = held_out.answered(range(0, len(held_out), max(len(held_out) // max(run.held_out, 1), 1)))
     held_out.reader.insist_on_same_prompts(asked)
     conversations = [each.conversation for each in asked]
     return AcceptanceJudge(

@@ -4,7 +4,8 @@ JSON lines: `task`, `split`, `seed`, `temperature` and `ids` each.
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -39,7 +40,11 @@ class KnownAnswers(Sequence[Conversation]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._rows[index]
-        return replace(conversation(row["split"], row["task"], "", row["seed"]), answer_ids=row["ids"])
+        return replace(
+            conversation(row["split"], row["task"], "", row["seed"]),
+            answer_ids=row["ids"],
+            answer_temperature=row.get("temperature"),
+        )
 
     def fingerprint(self) -> str:
         """Of the answers."""
@@ -48,8 +53,13 @@ class KnownAnswers(Sequence[Conversation]):
         return Hasher.hash(self._rows)
 
 
-def known_row(answer: dict[str, Any]) -> dict[str, Any]:
-    """A row of `store.FEATURES` about an embedded prompt as a line of such a file."""
-    task, split, seed = answer["key"].split("/")
-    ids = answer["input_ids"][answer["prompt_length"] :]
-    return {"task": task, "split": split, "seed": int(seed), "temperature": answer["temperature"], "ids": ids}
+def write_known(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write such a file from rows of `store.FEATURES` about embedded prompts; it is whole or not there."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w") as lines:
+        for row in rows:
+            task, split, seed = row["key"].split("/")
+            ids = row["input_ids"][row["prompt_length"] :]
+            known = {"task": task, "split": split, "seed": int(seed), "temperature": round(row["temperature"], 4)}
+            lines.write(json.dumps({**known, "ids": ids}, separators=(",", ":")) + "\n")
+    os.replace(partial, file)

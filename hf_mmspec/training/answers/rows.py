@@ -28,7 +28,7 @@ def to_row(answered: Answered, temperature: float) -> dict[str, Any]:
         "images": [picture_column(picture) for picture in conversation.pictures],
         "task": conversation.task,
         "key": conversation.key,
-        "temperature": temperature,
+        "temperature": temperature if conversation.answer_temperature is None else conversation.answer_temperature,
     }
 
 

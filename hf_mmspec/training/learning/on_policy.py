@@ -16,6 +16,7 @@ from hf_mmspec.generation.visual_spans import visual_token_ids
 from hf_mmspec.modeling import DraftBudget, TargetPrompt
 from hf_mmspec.modeling.binding import unwrap
 
+from ..answers.answering import end_tokens
 from ..features.reading import Answered
 from ..features.record import Record
 from ..features.source import RecordSource
@@ -36,7 +37,8 @@ def own_records(
     seed = zlib.crc32(repr(list(indices)).encode())
     rng = random.Random(seed)
     chosen = rng.sample(range(len(indices)), max(round(policy.share * len(indices)), 1))
-    places = set(visual_token_ids(unwrap(source.reader.model).config).values())  # a picture that is not there
+    model = unwrap(source.reader.model)  # no picture that is not there, and nothing behind the end
+    forbidden = {*visual_token_ids(model.config).values(), *end_tokens(model)}
     spoken, cuts = [], []
     was_training = module.drafter.training
     module.drafter.eval()
@@ -45,7 +47,7 @@ def own_records(
         for number in sorted(chosen):
             record, asked = records[number], source.answered([indices[number]])[0]
             cut = rng.randint(record.prompt_length + 1, len(record.ids) - 1)
-            said = list(takewhile(lambda token: token not in places, propose(module, record, cut, policy)))
+            said = list(takewhile(lambda token: token not in forbidden, propose(module, record, cut, policy)))
             if said:
                 ids = [*record.ids[:cut].tolist(), *said]
                 spoken.append(Answered(asked.conversation, ids, asked.prompt_length))

@@ -21,7 +21,8 @@ class TargetParts:
     Args:
         borrowed: its embeddings and head.
         draft_ids: `int64 (V,)` target ids of the draft vocabulary in its own order.
-        soft_cap: Gemma's `final_logit_softcapping`, None for none.
+        soft_cap, scale: what the target does behind its head: Gemma's `final_logit_softcapping` (None for none), and a
+            factor (Cohere's `logit_scale`, Granite's `logits_scaling`).
         known: `bool (ids of the head,)`, whether the drafter can say an id.
         head_rows, head_bias: the head's rows of `draft_ids`, None where the whole head is called: the drafter borrows
             it, or its weights are packed (quantised).
@@ -31,6 +32,7 @@ class TargetParts:
     draft_ids: torch.Tensor
     known: torch.Tensor
     soft_cap: float | None = None
+    scale: float = 1.0
     head_rows: torch.Tensor | None = None
     head_bias: torch.Tensor | None = None
 
@@ -45,7 +47,9 @@ class TargetParts:
         borrowed = drafter.bind(target)
         size = drafter.config.draft_vocab_size or borrowed.vocab_size
         ids = drafter.to_target_ids(torch.arange(size, device=drafter.device))
-        soft_cap = getattr(unwrap(target).config.get_text_config(decoder=True), "final_logit_softcapping", None)
+        text = unwrap(target).config.get_text_config(decoder=True)
+        soft_cap = getattr(text, "final_logit_softcapping", None)
+        scale = (getattr(text, "logit_scale", None) or 1.0) / (getattr(text, "logits_scaling", None) or 1.0)
         known = torch.zeros(max(borrowed.head_size, drafter.config.vocab_size), dtype=torch.bool)
         known[ids.cpu()] = True
         head: Any = borrowed.lm_head
@@ -53,10 +57,10 @@ class TargetParts:
         bias = getattr(head, "bias", None)
         whole = weight is None or drafter.lm_head is None
         if whole or not weight.is_floating_point() or weight.ndim != 2 or weight.is_meta:
-            return cls(borrowed, ids, known, soft_cap)
+            return cls(borrowed, ids, known, soft_cap, scale)
         rows = weight[ids.to(weight.device)].to(drafter.device)
         own_bias = None if bias is None else bias[ids.to(bias.device)].to(drafter.device)
-        return cls(borrowed, ids, known, soft_cap, rows, own_bias)
+        return cls(borrowed, ids, known, soft_cap, scale, rows, own_bias)
 
     @torch.no_grad()
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -68,7 +72,7 @@ class TargetParts:
             logits = head(states.to(weight.dtype) if weight.is_floating_point() else states)[..., self.draft_ids]
         else:
             logits = nn.functional.linear(states.to(self.head_rows.dtype), self.head_rows, self.head_bias)
-        logits = logits.float()
+        logits = logits.float() * self.scale
         if self.soft_cap is not None:
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
         return logits.masked_fill_(self.draft_ids.to(logits.device) >= self.borrowed.vocab_size, -math.inf)

@@ -4,7 +4,7 @@ Knows names and ranges; trains nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -258,8 +258,3 @@ def _set(data: Any, path: list[str], value: Any, change: str) -> None:
             _set(data.setdefault(key, {}) if isinstance(data, dict) else data[key], path[1:], value, change)
     except (TypeError, IndexError) as error:
         raise RecipeError(f"{change!r}: there is no {path[0]!r} to change ({error})") from error
-
-
-def scaled(recipe: Recipe, **stage_fields: Any) -> Recipe:
-    """The same recipe with these fields in every stage."""
-    return replace(recipe, stages=[replace(stage, **stage_fields) for stage in recipe.stages])

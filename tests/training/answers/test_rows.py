@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hf_mmspec.data import DataError, Source, model_inputs, open_picture, open_source
-from hf_mmspec.training.answers.known import KnownAnswers, known_row
+from hf_mmspec.training.answers.known import KnownAnswers, write_known
 from hf_mmspec.training.answers.rows import from_row, picture_column, to_row
 from hf_mmspec.training.answers.store import FEATURES
 from hf_mmspec.training.features.reading import Answered
@@ -46,7 +46,7 @@ def known(tmp_path_factory):
     file = tmp_path_factory.mktemp("known") / "answers.jsonl"
     asked = [*open_source(Source("embedded", limit=3)), open_source(Source("embedded:text", limit=2))[1]]
     rows = [to_row(Answered(each, [1, 2, 10 + i, 20 + i], 2), 0.5) for i, each in enumerate(asked)]
-    file.write_text("".join(json.dumps(known_row(row)) + "\n" for row in rows))
+    write_known(file, rows)
     return file, asked
 
 

@@ -56,6 +56,15 @@ def test_the_heads_bias_counts():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name, factor", [("logit_scale", 0.25), ("logits_scaling", 4.0)])
+def test_what_scales_logits_behind_the_head(name, factor):
+    target, states = tiny.llava(), torch.randn(5, tiny.HIDDEN)
+    plain = target.lm_head(states)[:, [3, 7, 41, 100]]
+    setattr(target.config.text_config, name, factor)
+    torch.testing.assert_close(parts_of(target).logits(states), plain / 4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("packed", [False, True])
 def test_gemmas_soft_cap(packed):
     target, states = tiny.llava(), 30 * torch.randn(5, tiny.HIDDEN)

@@ -1,0 +1,49 @@
+"""Untrained drafters, as a recipe describes them.
+
+Knows recipes and the target; trains nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from hf_mmspec.modeling import FAMILIES, Drafter
+from hf_mmspec.modeling.binding import unwrap
+
+from .learning.losses import FEATURE_REGRESSION
+from .learning.vocabulary import draft_vocabulary
+from .recipes.recipe import Recipe, RecipeError
+
+
+def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.Tensor]) -> Drafter:
+    """A drafter of the target, in float32.
+
+    Args:
+        model, processor: the target.
+        said: answers, `int64 (n,)` each, whose most frequent tokens become the draft vocabulary where the recipe asks
+            for one.
+
+    Raises:
+        RecipeError: the recipe's loss compares states, and the drafter has another width than the target.
+    """
+    fields = dict(recipe.drafter)
+    text = unwrap(model).config.get_text_config(decoder=True)
+    width = fields.get("hidden_size", text.hidden_size)
+    if width != text.hidden_size and any(FEATURE_REGRESSION in stage.loss for stage in recipe.stages):
+        raise RecipeError(
+            f"a drafter of width {width} has no states to compare with those of a target of {text.hidden_size}: leave "
+            f"{FEATURE_REGRESSION} out of the loss"
+        )
+    real = fields.setdefault("real_vocab_size", min(len(processor.tokenizer), text.vocab_size))
+    token_ids = None
+    if fields.get("draft_vocab_size"):
+        size = min(fields.pop("draft_vocab_size"), real)
+        token_ids = draft_vocabulary((answer.tolist() for answer in said), size, real)
+    return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
+
+
+def layers_of(recipe: Recipe, model: Any) -> tuple[int, ...] | None:
+    """The target's layers that this recipe's drafter reads, see `Drafter.feature_layers`."""
+    fields = {**recipe.drafter, "draft_vocab_size": 1}  # the smallest head: only the layers are asked for
+    return FAMILIES[recipe.family][1].from_target(model, **fields).feature_layers_of(model)
