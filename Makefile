@@ -13,10 +13,10 @@ ifneq ($(CONSTRAINTS),$(INSTALLED_WITH))
 $(STAMP): FORCE
 endif
 
-.PHONY: help demo test test-all bench quality style clean FORCE
+.PHONY: help demo test test-all bench quality style release-check clean FORCE
 
 help:
-	@echo "make demo | test | test-all | bench | quality | style"
+	@echo "make demo | test | test-all | bench | quality | style | release-check"
 
 demo: $(STAMP)
 	$(BIN)/mmspec demo
@@ -40,8 +40,11 @@ style: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+release-check: $(STAMP)
+	.ci/release-check $(BIN)/python
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info
 
 # torch comes first and alone, so that no other package chooses one. An environment that sees a torch already
 # (made with --system-site-packages, or with CUDA) keeps it, unless CONSTRAINTS asks for another.

@@ -1,15 +1,27 @@
 """hf_mmspec: multimodal speculative decoding for transformers.
 
 Importing it registers the drafters with transformers' Auto classes and teaches `generate` and `pipeline` about them:
-`target.generate(**inputs, assistant_model=AutoDrafter.from_pretrained(...))`.
+`target.generate(**inputs, assistant_model=AutoDrafter.from_pretrained(...))`. Only in the process of the command line
+all this waits until a public name is asked for, so that `mmspec --help` need not import torch.
 """
 
-from .auto import AutoDrafter
-from .generation import Speculation, install_hook, speculative_decoding
-from .pipelines import register_pipelines
+from typing import TYPE_CHECKING, Any
 
-install_hook()
-register_pipelines()
+from .startup import is_command_line
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 __all__ = ["AutoDrafter", "Speculation", "__version__", "install_hook", "speculative_decoding"]
+
+if TYPE_CHECKING or not is_command_line():
+    from .library import AutoDrafter, Speculation, install_hook, speculative_decoding
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import library
+
+        return getattr(library, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

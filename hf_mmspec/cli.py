@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hf_mmspec.console.bench_command import bench
+from hf_mmspec.console.choices import DTYPES, check_choice
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.session import use_threads
@@ -34,7 +35,6 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the process
 NewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What pyproject.toml's extras bring, by the name that is imported.
 _EXTRAS = {
     "demo": ("PIL", "matplotlib", "gguf", "numpy"),
@@ -52,9 +52,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the images and the picture.")] = Path("outputs"),
 ) -> None:
     """Three held-out images, answered without and with the drafter by the embedded target."""
-    _check_options(None, None, dtype)
     console = Console()
     with _one_line_errors():
+        _check_options(None, None, dtype)
         from hf_mmspec.console.show import show_samples
 
         target, processor, loaded = _load(console, None, drafter, dtype, threads)
@@ -78,9 +78,9 @@ def generate(
     output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("outputs/generate.png"),
 ) -> None:
     """Your own images and question, and your own model and drafter if you like."""
-    _check_options(model, drafter, dtype)
     console = Console()
     with _one_line_errors():
+        _check_options(model, drafter, dtype)
         from hf_mmspec.data.picture_file import open_picture
 
         opened = [open_picture(each) for each in image or ()]  # before any model is loaded
@@ -105,9 +105,9 @@ def generate(
 @app.command()
 def doctor(model: Model = None, dtype: Dtype = "auto", threads: Threads = None) -> None:
     """Versions, processor, fast dtype, what n tokens cost here, cached models."""
-    _check_options(None, None, dtype)
     console = Console()
     with _one_line_errors():
+        _check_options(None, None, dtype)
         use_threads(threads)
         from hf_mmspec.console import doctor as checks
         from hf_mmspec.evaluation.loading import load_target
@@ -118,10 +118,9 @@ def doctor(model: Model = None, dtype: Dtype = "auto", threads: Threads = None) 
 
 
 def _check_options(model: str | None, drafter: str | None, dtype: str) -> None:
-    if dtype not in _DTYPES:
-        _fail(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    check_choice("--dtype", dtype, DTYPES)
     if model is not None and drafter is None:
-        _fail("a drafter is made for one target: give --drafter together with --model")
+        raise ValueError("a drafter is made for one target: give --drafter together with --model")
 
 
 def _load(
@@ -160,8 +159,9 @@ def _how_to_install(error: ImportError) -> str:
     if not isinstance(error, ModuleNotFoundError) or module == __package__:
         raise error
     extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), None)
-    fix = f"run pip install '.[{extra}]' in a checkout" if extra else "install the package that has it"
-    return f"the Python module {module} is missing: {fix}"
+    if extra is None:
+        return f"the Python module {module} is missing: install the package that has it"
+    return f"the Python module {module} is missing: run pip install 'hf-mmspec[{extra}]', in a checkout '.[{extra}]'"
 
 
 def _fail(message: str) -> None:

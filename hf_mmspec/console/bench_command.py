@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+from hf_mmspec.evaluation.budgets import parse_budget
+
+from .choices import DTYPES, check_choice
 
 
 def bench(
@@ -54,12 +56,13 @@ def bench(
 ) -> None:
     """Stock decoding, our loop, prompt lookup and the drafters take turns; every answer is checked."""
     _check(dtype, model, drafter, text_only)
+    for each in budget or ():
+        parse_budget(each)
     from hf_mmspec.console.bench import Files, Run, show_bench
     from hf_mmspec.console.session import use_threads
     from hf_mmspec.data import Columns, Source
     from hf_mmspec.evaluation import loading
     from hf_mmspec.evaluation.bench import Settings
-    from hf_mmspec.evaluation.contenders import parse_budget
     from hf_mmspec.evaluation.drafters import name_drafters
     from hf_mmspec.evaluation.prompts import EMBEDDED, open_data
 
@@ -72,8 +75,6 @@ def bench(
         temperatures=tuple(dict.fromkeys(temperature or (0.0,))),
         split=split,
     )
-    for each in budget or ():
-        parse_budget(each)
     columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
     options = Source(settings.data[0], split, subset, columns, pictures=pictures)
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
@@ -85,8 +86,7 @@ def bench(
 
 
 def _check(dtype: str, model: str | None, drafter: list[str] | None, text_only: list[str] | None) -> None:
-    if dtype not in _DTYPES:
-        raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    check_choice("--dtype", dtype, DTYPES)
     if model is not None and not (drafter or text_only):
         raise ValueError("a drafter is made for one target: give --drafter together with --model")
 

@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from .choices import LAYER_IDS, LAYOUTS, check_choice
+
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder or Hub repository of the authors.")],
@@ -23,6 +25,8 @@ def convert(
     local_files_only: Annotated[bool, typer.Option("--local-files-only", help="Do not reach for the Hub.")] = False,
 ) -> None:
     """Published checkpoints of ViSpec, MSD, EAGLE-1/2/3 and FLASH become drafters, weights untouched."""
+    check_choice("--family", family, LAYOUTS)
+    check_choice("--layer-ids", layer_ids, LAYER_IDS)
     from hf_mmspec.hub import convert as run
 
     options = {

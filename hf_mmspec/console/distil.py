@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .choices import DTYPES, check_choice
+
 
 def distil(
     out: Annotated[Path, typer.Option(help="Folder for the answers; the same again goes on where it was.")],
@@ -45,6 +47,8 @@ def distil(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
 ) -> None:
     """The target answers your prompts (or the embedded ones); the answers are what `mmspec train` learns from."""
+    check_choice("--dtype", dtype, DTYPES)
+    check_choice("--features-dtype", features_dtype, DTYPES[1:])
     from hf_mmspec.training.answers.answering import Answering
 
     from .training_session import columns_of, load_for_training, named_dtype, quiet, recipe_of, source_of

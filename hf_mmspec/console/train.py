@@ -1,11 +1,13 @@
 """`mmspec train`: a drafter of any family learns from the target's answers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from .choices import DTYPES, FEATURES, PRECISIONS, RECIPES, check_choice
 
 
 def train(
@@ -40,21 +42,23 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
 ) -> None:
     """Trains a drafter; L on held-out prompts chooses the checkpoint, and a killed run goes on where it was."""
+    check_choice("--family", family.lower(), RECIPES)
+    check_choice("--features", features, FEATURES)
+    check_choice("--precision", precision, PRECISIONS)
+    check_choice("--dtype", dtype, DTYPES)
     from .training_session import (
-        insist_on_trainer_options,
+        insist_on_reporter,
         load_for_training,
         quiet,
         read_answers,
         recipe_of,
         trainer_options,
-        where_features,
     )
 
     chosen = recipe_of(str(recipe or family), change or ())
     if chosen.family != recipe_of(family, ()).family:
         raise ValueError(f"--family {family}, but the recipe is one of family {chosen.family}: give one of them")
-    where = where_features(features)
-    insist_on_trainer_options(precision, report_to)
+    insist_on_reporter(report_to)
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
     from hf_mmspec.training.result.folder import insist_on_place
@@ -69,7 +73,7 @@ def train(
         work or out.with_name(f"{out.name}-work"),
         model or "the embedded default",
         max_length,
-        where,
+        cast(Any, features),
         held_out,
         max_new_tokens,
         accumulate,

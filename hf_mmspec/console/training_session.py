@@ -9,8 +9,6 @@ from typing import Any
 
 from hf_mmspec.data import Columns, Source
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
-
 
 def columns_of(
     prompt: str | None, image: str | None, messages: str | None, task: str | None, id: str | None
@@ -43,19 +41,10 @@ def recipe_of(name: str, changes: Sequence[str]) -> Any:
     return read_recipe(file if file.suffix in (".yaml", ".yml") else family_recipe(name), changes)
 
 
-def where_features(name: str) -> Any:
-    """Where hidden states come from."""
-    if name not in ("auto", "stored", "live"):
-        raise ValueError(f"--features {name}: choose auto, stored or live")
-    return name
-
-
 def named_dtype(name: str | None) -> Any:
     """A torch dtype by its name; None for None."""
     import torch
 
-    if name is not None and name not in _DTYPES[1:]:
-        raise ValueError(f"dtype {name}: choose one of {', '.join(_DTYPES[1:])}")
     return None if name is None else getattr(torch, name)
 
 
@@ -81,12 +70,9 @@ def quiet(threads: int | None) -> None:
 
 def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
     """The target on this process's device, and its processor."""
-
     from hf_mmspec.evaluation import loading
     from hf_mmspec.training.processes import processes
 
-    if dtype not in _DTYPES:
-        raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
     state = processes()  # before the model: it knows which device is this process's
     target, processor = loading.load_target(model, dtype)
     if getattr(target, "hf_device_map", None) is None and getattr(target, "quantization_method", None) is None:
@@ -94,12 +80,10 @@ def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
     return target, processor
 
 
-def insist_on_trainer_options(precision: str, report_to: str) -> None:
+def insist_on_reporter(report_to: str) -> None:
     """Raises ValueError where transformers' Trainer would not know what is meant."""
     from transformers.integrations import INTEGRATION_TO_CALLBACK
 
-    if precision not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"--precision {precision}: choose auto, bf16 or fp32")
     known = ["none", "all", *INTEGRATION_TO_CALLBACK]
     if report_to not in known:
         raise ValueError(f"--report-to {report_to}: choose one of {', '.join(known)}")

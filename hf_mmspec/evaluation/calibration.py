@@ -19,7 +19,8 @@ from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.demo import load_default
 from hf_mmspec.modeling import Drafter, DraftTree
 
-from .contenders import Contender, answer, parse_budget
+from .budgets import parse_budget
+from .contenders import Contender, answer
 from .loading import default_drafter, load_drafter
 from .machine import machine_facts
 

@@ -4,7 +4,7 @@ Runs one request at a time; compares nothing.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,13 @@ from transformers.generation.streamers import BaseStreamer
 from hf_mmspec.generation import Speculation
 from hf_mmspec.modeling import Drafter
 
+from .budgets import parse_budget
+
 STOCK = "stock"  # `generate` as it is: the baseline of every ratio
 LOOP = "loop"  # our loop without a drafter
 PROMPT_LOOKUP = "prompt_lookup"
 BASELINES = (STOCK, LOOP, PROMPT_LOOKUP)
 _LOOKUP_TOKENS = 10
-_BUDGET_FIELDS: dict[str, Callable[[str], Any]] = {"depth": int, "top_k": int, "total_tokens": int, "mode": str}
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,6 @@ def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = ()
             for suffix, budget in {"": {}, **asked}.items()
         ),
     ]
-
-
-def parse_budget(text: str) -> dict[str, Any]:
-    """Arguments of `generate` for `"depth=8,top_k=2"`; what is not named is chosen as usual.
-
-    Raises:
-        ValueError: a name is unknown or a number is none.
-    """
-    arguments = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        try:
-            arguments[f"draft_{name}"] = _BUDGET_FIELDS[name](value)
-        except (KeyError, ValueError):
-            names = ", ".join(_BUDGET_FIELDS)
-            raise ValueError(f"budget {text!r}: write name=value, comma between, names {names}") from None
-    return arguments
 
 
 class Clock(BaseStreamer):

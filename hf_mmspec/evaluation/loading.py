@@ -3,6 +3,7 @@
 Knows where things are, not what they do.
 """
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_mmspec import AutoDrafter
 from hf_mmspec.demo import fast_dtype, load_default
 from hf_mmspec.modeling import Drafter
 
-HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
+DEFAULT_DRAFTER = "vispec-llava-smollm2-135m"
 
 
 class NotFoundError(ValueError):
@@ -37,17 +38,19 @@ def load_target(model: str | None = None, dtype: str = "auto") -> tuple[PreTrain
 
 
 def default_drafter() -> str:
-    """The folder of the drafter for the embedded default.
+    """The folder of the drafter for the embedded default: inside the installed package, or beside it in a checkout.
 
     Raises:
-        NotFoundError: this installation has none (only a checkout of the repository has).
+        NotFoundError: this installation has none, as one that was copied without its large files.
     """
-    folders = sorted(HUB_CARDS.glob("vispec-*"))
-    if not folders:
-        raise NotFoundError(
-            "no drafter for the embedded default is here (hub_cards/vispec-*): give one with --drafter"
-        )
-    return str(folders[0])
+    package = Path(str(files("hf_mmspec")))
+    for cards in (package / "hub_cards", package.parent / "hub_cards"):
+        if (cards / DEFAULT_DRAFTER / "model.safetensors").is_file():
+            return str(cards / DEFAULT_DRAFTER)
+    raise NotFoundError(
+        f"the embedded default's drafter ({DEFAULT_DRAFTER}) is neither in the package ({package}) nor beside it: "
+        "install the wheel or a checkout of hf_mmspec, or give a drafter with --drafter"
+    )
 
 
 def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:

@@ -29,6 +29,7 @@ from .answer import Answer
 from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
 from .loop import decode
+from .side_by_side import check_no_budget, check_no_other_way
 from .statistics import SpeculativeOutput
 from .target import Target
 from .tree_mask import LayerWindows
@@ -67,6 +68,7 @@ def speculative_decoding(
         ValueError: the request or the drafter does not fit, before any forward of the decoder or the drafter.
     """
     model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
+    check_no_other_way(generation_config)
     _check_model(model, generation_config)
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
@@ -123,11 +125,14 @@ def install_hook() -> None:
         if isinstance(drafter, Drafter):
             # Here, before images are encoded, so that a wrong drafter costs nothing.
             _check_mode(generation_mode)
+            check_no_other_way(generation_config, generation_mode_kwargs)
             _check_model(self, generation_config)
             _check_budget(generation_config)
             drafter.bind(self)
             # The stock check compares padded vocabulary sizes; `bind` has compared the real ones.
             generation_mode_kwargs = {k: v for k, v in generation_mode_kwargs.items() if k != "assistant_model"}
+        elif generation_mode == GenerationMode.ASSISTED_GENERATION:
+            check_no_budget(generation_config)
         return stock_validation(self, generation_mode, generation_config, generation_mode_kwargs)
 
     _assisted_decoding.__dict__["__mmspec_stock__"] = stock_decoding

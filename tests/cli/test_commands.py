@@ -124,7 +124,7 @@ def test_bad_options_are_one_line(run, loaded, arguments, words):
 
 
 def test_without_any_drafter_the_way_out_is_said(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(loading, "HUB_CARDS", tmp_path)
+    monkeypatch.setattr(loading, "files", lambda package: tmp_path / package)
     result = run("demo")
     assert result.exit_code == 2 and "--drafter" in result.stderr
 
@@ -149,7 +149,7 @@ def test_a_missing_extra_is_one_line(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     result = run("generate", "--image", "x.png", "--prompt", "x")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "PIL is missing: run pip install '.[demo]'" in result.stderr
+    assert "PIL is missing: run pip install 'hf-mmspec[demo]', in a checkout '.[demo]'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # transformers cannot be installed without the last two, so code that needs them runs wherever transformers does.
 THIRD_PARTY = {"torch", "transformers", "huggingface_hub", "safetensors"}
 DEMO_ROOMS = ("world", "model", "making")  # each imports from itself and from those before it

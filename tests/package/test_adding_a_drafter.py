@@ -12,7 +12,7 @@ import hf_mmspec.modeling
 from hf_mmspec import AutoDrafter
 from tests.generation import tiny
 
-PAGE = Path(__file__).parents[1] / "docs" / "adding-a-drafter.md"
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-drafter.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 BUDGET = dict(draft_depth=3, draft_top_k=4, draft_total_tokens=14, draft_mode="tree")
 
