@@ -48,6 +48,7 @@ def train(
     where = where_features(features)
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
+    from hf_mmspec.hub.names import EMBEDDED_TARGET
     from hf_mmspec.training.train import Run
     from hf_mmspec.training.train import train as run_training
 
@@ -56,7 +57,7 @@ def train(
         chosen,
         out,
         work or out.with_name(f"{out.name}-work"),
-        model or "the embedded default",
+        model or EMBEDDED_TARGET,
         max_length,
         where,
         held_out,
