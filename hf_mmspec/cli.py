@@ -18,6 +18,7 @@ from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.card import card
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
+from hf_mmspec.console.list import list_drafters
 from hf_mmspec.console.session import use_threads
 from hf_mmspec.console.train import train
 
@@ -172,3 +173,4 @@ def _fail(message: str) -> None:
 
 for _command in (bench, card, convert, distil, train):
     app.command()(_one_line_errors()(_command))
+app.command("list")(_one_line_errors()(list_drafters))
