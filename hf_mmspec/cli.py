@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.card import card
+from hf_mmspec.console.check import check
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.list import list_drafters
@@ -171,6 +172,6 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (bench, card, convert, distil, train):
+for _command in (bench, card, check, convert, distil, train):
     app.command()(_one_line_errors()(_command))
 app.command("list")(_one_line_errors()(list_drafters))

@@ -19,7 +19,6 @@ from .card_metadata import ALL_TASKS, TAGS
 
 # What the Hub's client raises, whichever HTTP library it is built on.
 UNREACHABLE: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
-_EXPANDED = ["cardData", "downloads", "model-index", "tags"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,11 @@ def on_hub(target: str, api: HfApi | None = None) -> list[Listed]:
     Raises:
         UNREACHABLE: one of these errors, where the Hub does not answer or the client is offline.
     """
-    found = (api or HfApi()).list_models(filter=[TAGS[0], f"base_model:{target}"], sort="downloads", expand=_EXPANDED)
+    found = (api or HfApi()).list_models(
+        filter=[TAGS[0], f"base_model:{target}"],
+        sort="downloads",
+        expand=["cardData", "downloads", "model-index", "tags"],
+    )
     return [
         _listed(info.id, info.tags or (), _results(info.model_index, info.card_data), info.downloads) for info in found
     ]
