@@ -73,6 +73,12 @@ def test_what_does_not_fit_is_named(target, drafter, check, change, words):
     assert found.check == check and words in found.advice
 
 
+def test_another_padding_of_the_vocabulary_warns(target, drafter):
+    config = copy.deepcopy(drafter.config)
+    config.real_vocab_size, config.vocab_size = 250, 256
+    assert only(WARN, compare_configs(config, target.config)).check == "vocabulary"
+
+
 @pytest.mark.parametrize(("taps", "verdict"), [([0, 1], OK), ([0, 2], FAIL), (None, FAIL)])
 def test_layers_must_be_there(target, taps, verdict):
     fields = {"vocab_size": 260, "hidden_size": 32, "num_attention_heads": 4, "feature_layers": taps}

@@ -60,11 +60,7 @@ def compare_configs(drafter: DrafterConfig, target: PreTrainedConfig) -> list[Fi
             f"hidden size {drafter.target_width}; target {text.hidden_size}",
             lambda: check_width(drafter, text.hidden_size),
         ),
-        judged(
-            "vocabulary",
-            f"{_vocabulary(drafter)}; target {text.vocab_size}",
-            lambda: common_vocabulary(drafter, text.vocab_size),
-        ),
+        _vocabulary(drafter, text.vocab_size),
         _layers(drafter, text.num_hidden_layers),
         _attention(target, text),
         _positions(drafter, text),
@@ -72,10 +68,14 @@ def compare_configs(drafter: DrafterConfig, target: PreTrainedConfig) -> list[Fi
     ]
 
 
-def _vocabulary(drafter: DrafterConfig) -> str:
+def _vocabulary(drafter: DrafterConfig, target_size: int) -> Finding:
     real = "" if drafter.real_vocab_size is None else f", {drafter.real_vocab_size} of them real"
     own = "" if drafter.draft_vocab_size is None else f", {drafter.draft_vocab_size} drafted"
-    return f"{drafter.vocab_size} tokens{real}{own}"
+    found = f"{drafter.vocab_size} tokens{real}{own}; target {target_size}"
+    finding = judged("vocabulary", found, lambda: common_vocabulary(drafter, target_size))
+    if finding.verdict == FAIL or target_size == drafter.vocab_size:
+        return finding
+    return Finding("vocabulary", found, WARN, "fine where only the padding differs: is it the same tokenizer?")
 
 
 def _layers(drafter: DrafterConfig, count: int) -> Finding:
