@@ -64,13 +64,9 @@ def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
     head, model = find_head(target), unwrap(target)
     text = model.config.get_text_config(decoder=True)
     embeddings = model.get_input_embeddings()
-    _check_family(config, model)
-    if config.target_width != text.hidden_size:
-        raise DrafterMismatchError(
-            f"the drafter is for hidden size {config.target_width} but the target has {text.hidden_size}: it was made "
-            "for another target. Use the drafter of this target, or train one with `mmspec train`."
-        )
-    vocab_size = _common_vocabulary(config, text.vocab_size)
+    check_family(config, model.config.model_type)
+    check_width(config, text.hidden_size)
+    vocab_size = common_vocabulary(config, text.vocab_size)
     _warn_about_other_weights(config, fingerprint(embeddings, head))
     return BorrowedParts(embeddings, head, vocab_size, head_size=_rows(head, text.vocab_size))
 
@@ -124,17 +120,30 @@ def similar(expected: list[float], found: list[float]) -> bool:
     return bool(((a - b).abs() <= 0.02 * norms + 1e-4).all())
 
 
-def _check_family(config: DrafterConfig, model: Any) -> None:
-    family = model.config.model_type
-    if config.target_model_type is not None and config.target_model_type != family:
+def check_family(config: DrafterConfig, model_type: str) -> None:
+    """Raises DrafterMismatchError where the drafter was made for targets of another `model_type`."""
+    if config.target_model_type is not None and config.target_model_type != model_type:
         raise DrafterMismatchError(
-            f'the drafter was made for targets of type "{config.target_model_type}" but this one is "{family}". Use '
-            "the drafter of this target, or train one with `mmspec train`."
+            f'the drafter was made for targets of type "{config.target_model_type}" but this one is "{model_type}". '
+            "Use the drafter of this target, or train one with `mmspec train`."
         )
 
 
-def _common_vocabulary(config: DrafterConfig, target_size: int) -> int:
-    """Number of real tokens. Padded sizes may differ where the number of real ones is known."""
+def check_width(config: DrafterConfig, hidden_size: int) -> None:
+    """Raises DrafterMismatchError where the drafter reads states of another width than the target's `hidden_size`."""
+    if config.target_width != hidden_size:
+        raise DrafterMismatchError(
+            f"the drafter is for hidden size {config.target_width} but the target has {hidden_size}: it was made "
+            "for another target. Use the drafter of this target, or train one with `mmspec train`."
+        )
+
+
+def common_vocabulary(config: DrafterConfig, target_size: int) -> int:
+    """Number of real tokens. Padded sizes may differ where the number of real ones is known.
+
+    Raises:
+        DrafterMismatchError: the drafter speaks other tokens than a target whose vocabulary has `target_size`.
+    """
     real = config.real_vocab_size
     if real is None and target_size == config.vocab_size:
         return target_size

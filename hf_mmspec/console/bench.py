@@ -115,6 +115,7 @@ def _found(run: Run, target: PreTrainedModel, prompts: Prompts) -> dict[str, Any
     first = next(iter(prompts.by_task.values()))[0]
     return {
         "model": run.model,
+        "model_is_local": run.model is not None and Path(run.model).exists(),
         "drafters": [asdict(entry) for entry in run.entries],
         "splits": {data: split_of(data, run.settings.split) for data in run.settings.data},
         "prompts": {task: len(members) for task, members in prompts.by_task.items()},

@@ -61,6 +61,7 @@ def train(
     insist_on_reporter(report_to)
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
+    from hf_mmspec.hub.names import EMBEDDED_TARGET
     from hf_mmspec.training.result.folder import insist_on_place
     from hf_mmspec.training.train import Run
     from hf_mmspec.training.train import train as run_training
@@ -71,7 +72,7 @@ def train(
         chosen,
         out,
         work or out.with_name(f"{out.name}-work"),
-        model or "the embedded default",
+        model or EMBEDDED_TARGET,
         max_length,
         cast(Any, features),
         held_out,

@@ -117,6 +117,33 @@ def choose_budget(
     return _with_thresholds(budget, speed, costs, greedy)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What the best tree promises on average.
+
+    Args:
+        budget: depth and size of the tree.
+        length: L, tokens per target forward.
+        growth: v, the target's forward over the tree relative to one token.
+        speedup: over decoding token by token.
+    """
+
+    budget: DraftBudget
+    length: float
+    growth: float
+    speedup: float
+
+
+def forecast(costs: ForwardCosts, acceptance: Acceptance) -> Forecast:
+    """The tree that the automatic choice starts from, and its promise; 1.0 where none promises to be faster."""
+    budget, speed = _search(costs, acceptance, None, None, None, None)
+    tokens = budget.total_tokens
+    if budget.depth == 0:
+        return Forecast(budget, 1.0, 1.0, 1.0)
+    length = expected_length(acceptance, budget.depth, budget.top_k)[tokens - 1]
+    return Forecast(budget, length, costs.growth(tokens), speed * costs.verify_seconds(1))
+
+
 def expected_length(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
     """Expected L of the best tree with n tokens, root included, for n = 1, 2, ... (index n - 1)."""
     return list(accumulate(sorted(_node_probabilities(acceptance, depth, top_k), reverse=True), initial=1.0))

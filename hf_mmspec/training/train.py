@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from hf_mmspec.hub.names import public_name
 from hf_mmspec.modeling import Drafter
 
 from .answers.store import AnswerSet
@@ -30,7 +31,6 @@ from .learning.trainer import DrafterTrainer, last_checkpoint, training_argument
 from .learning.warm_start import warm_start
 from .processes import processes
 from .recipes.recipe import Stage
-from .result.card import describe_budget
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
 from .run import Run
@@ -90,16 +90,18 @@ def _train(
     if state.is_main_process:
         module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
         ranks = measure_ranks(module, held_out.records(range(len(held_out))))
-        facts = {
-            "prompts": len(judge.conversations),
+        made_by = {
+            "target": public_name(run.target),
+            "data": [data_facts(each) for each in answers],
             "records": len(training),
             "outside": outside,
-            "budget": describe_budget(judge.budget),
+            "recipe": run.recipe.as_dict(),
+            "results": results,
+            "held_out": {"prompts": len(judge.conversations), "budget": judge.budget},
+            "provenance": provenance(),
         }
-        made_by = {"recipe": run.recipe.as_dict(), "data": [data_facts(each) for each in answers], "results": results}
-        made_by["provenance"] = provenance()
         with full_disk_explained(run.out.parent):
-            save_result(run.out, drafter, run.target, results, ranks, facts, made_by)
+            save_result(run.out, drafter, ranks, made_by)
     state.wait_for_everyone()
     return run.out
 
@@ -219,7 +221,14 @@ def arguments_text(stage: Stage, picks: int) -> str:
 def data_facts(answers: AnswerSet) -> dict[str, Any]:
     """What a card may say about the data: no paths of this machine."""
     kept = {key: answers.manifest[key] for key in ("temperature", "max_new_tokens") if key in answers.manifest}
-    return {"name": answers.folder.name, "fingerprint": answers.fingerprint, "answers": len(answers.rows), **kept}
+    source = answers.manifest.get("data")
+    return {
+        "name": answers.folder.name,
+        "source": None if source is None else public_name(source.partition("=")[0]),
+        "fingerprint": answers.fingerprint,
+        "answers": len(answers.rows),
+        **kept,
+    }
 
 
 def _length(entry: dict[str, float]) -> float:

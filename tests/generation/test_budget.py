@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from hf_mmspec.generation import budget, cost_cache, costs
-from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, resolve_budget
+from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, forecast, resolve_budget
 from hf_mmspec.generation.costs import ForwardCosts, measure_costs, measure_verify
 from hf_mmspec.modeling import DraftBudget, ViSpecDrafter
 
@@ -48,6 +48,17 @@ def test_a_chain_where_siblings_are_never_right():
     only_first = Acceptance(((0.9, 0.0, 0.0),))
     chosen = choose_budget(machine(FLAT), only_first)
     assert chosen.mode == "chain" and chosen.total_tokens == chosen.depth + 1
+
+
+def test_a_forecast_is_what_the_chosen_tree_promises():
+    costs = machine(FLAT)
+    promise = forecast(costs, GOOD)
+    depth, width, tokens = promise.budget.depth, promise.budget.top_k, promise.budget.total_tokens
+    assert promise.length == expected_length(GOOD, depth, width)[tokens - 1] > 3
+    assert promise.growth == costs.growth(tokens)
+    assert promise.speedup == pytest.approx(promise.length / costs.round_seconds(tokens, depth, width))
+    useless = forecast(costs, USELESS)
+    assert (useless.budget.depth, useless.length, useless.speedup) == (0, 1.0, 1.0)
 
 
 def test_expected_length_of_a_chain_is_the_geometric_sum():

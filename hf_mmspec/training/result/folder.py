@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from hf_mmspec.hub.card import write_card
 from hf_mmspec.modeling import Drafter
 
 from ..judging.ranks import Ranks
-from .card import write_card
 
 
 class FolderInUseError(ValueError):
@@ -32,27 +32,23 @@ def insist_on_place(folder: Path) -> None:
 def save_result(
     folder: Path,
     drafter: Drafter,
-    target: str,
-    results: dict[str, float],
     ranks: Ranks,
-    facts: dict[str, Any],
     training: dict[str, Any],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Write everything, then put it in its place; an older result of the same name is replaced.
 
     Args:
+        training: goes into `training.json`, which the card is made of.
         dtype: of the weights.
-        training: goes into `training.json`.
-        target, results, facts: see `write_card`.
     """
     partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     for left_over in (partial, old):
         shutil.rmtree(left_over, ignore_errors=True)
     drafter.config.acceptance_by_depth, drafter.config.acceptance_by_rank = ranks.by_depth, ranks.by_rank
     drafter.to(dtype).save_pretrained(partial)
-    (partial / "training.json").write_text(json.dumps(training, indent=1) + "\n")
-    write_card(partial, folder.name, drafter, target, results, ranks, facts)
+    (partial / "training.json").write_text(json.dumps({**training, "chain": ranks.chain}, indent=1) + "\n")
+    write_card(partial, name=folder.name)
     if folder.exists():
         os.replace(folder, old)  # removing it takes time, and the place would be empty for so long
     os.replace(partial, folder)
