@@ -42,6 +42,10 @@ BAD_OPTIONS = {
     "train --family medusa --data x --out y": "choose one of vispec",
     "train --family msd --data x --out y --features none": "choose one of auto, stored",
     "train --family msd --data x --out y --precision fp16": "choose one of auto, bf16",
+    "card": "'FOLDER'",
+    "check a": "give both",
+    "check --dtype int4": "choose one of auto, float32",
+    "list": "'TARGET'",
     "medusa": "No such command",
 }
 

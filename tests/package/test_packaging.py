@@ -25,7 +25,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONSTRAINTS = runpy.run_path(str(ROOT / ".ci/constraints.py"))
 DRAFTER = Path("hf_mmspec/hub_cards") / DEFAULT_DRAFTER
 DRAFTER_FILES = {
-    DRAFTER / name for name in ("README.md", "config.json", "generation_config.json", "model.safetensors")
+    DRAFTER / name
+    for name in (
+        *("README.md", "bench.json", "config.json", "generation_config.json", "model.safetensors", "training.json"),
+    )
 }
 
 
