@@ -6,9 +6,11 @@ Importing it registers the drafters with transformers' Auto classes and teaches 
 
 from .auto import AutoDrafter
 from .generation import Speculation, install_hook, speculative_decoding
+from .hub.publish import install_push_to_hub
 from .pipelines import register_pipelines
 
 install_hook()
+install_push_to_hub()
 register_pipelines()
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from rich.markup import escape
 from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
+from hf_mmspec.console.publish import publish
 from hf_mmspec.console.session import use_threads
 from hf_mmspec.console.train import train
 
@@ -169,5 +170,5 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (bench, convert, distil, train):
+for _command in (bench, convert, distil, publish, train):
     app.command()(_one_line_errors()(_command))

@@ -67,6 +67,7 @@ def speculative_decoding(
         ValueError: the request or the drafter does not fit, before any forward of the decoder or the drafter.
     """
     model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
+    _check_mode(generation_config.get_generation_mode(assistant_model))
     _check_model(model, generation_config)
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
