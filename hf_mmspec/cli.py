@@ -21,6 +21,7 @@ from hf_mmspec.console.choices import DTYPES, check_choice
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.list import list_drafters
+from hf_mmspec.console.publish import publish
 from hf_mmspec.console.session import use_threads
 from hf_mmspec.console.train import train
 
@@ -172,6 +173,6 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (bench, card, check, convert, distil, train):
+for _command in (bench, card, check, convert, distil, publish, train):
     app.command()(_one_line_errors()(_command))
 app.command("list")(_one_line_errors()(list_drafters))

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils.hub import resolve_revision
 
 from .binding import DrafterMismatchError, borrow, describe_target, find_head, input_device, unwrap
 from .configuration_drafter import DrafterConfig
@@ -17,9 +19,18 @@ from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
 from .own_embeddings import OwnEmbeddings, at_width
-from .strict_loading import HUB_OPTIONS, DrafterLoadError, check_draft_map, load_generation_config, load_strictly
+from .strict_loading import (
+    HUB_OPTIONS,
+    DrafterLoadError,
+    check_draft_map,
+    check_weight_files,
+    load_generation_config,
+    load_strictly,
+)
 
 __all__ = ["Drafter", "DrafterLoadError", "DrafterMismatchError"]
+
+_PUSH_OPTIONS = ("repo_id", "commit_message", "create_pr", "private", "revision", "token")
 
 
 class Drafter(PreTrainedModel):
@@ -203,26 +214,40 @@ class Drafter(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """As `PreTrainedModel.from_pretrained`, but strict.
+        """As `PreTrainedModel.from_pretrained`, but strict, and from safetensors only: a pickle is never opened.
 
         Raises:
-            DrafterLoadError: a file is corrupt, or weights are missing, unexpected or misshaped.
+            DrafterLoadError: a file is corrupt, or weights are missing, unexpected or misshaped, or are not in
+                safetensors files of its own.
             ValueError: config.json has unknown fields, or the draft vocabulary's map is bad.
         """
-        path, options = pretrained_model_name_or_path, {k: kwargs[k] for k in HUB_OPTIONS if k in kwargs}
+        path = pretrained_model_name_or_path
+        where = {k: kwargs[k] for k in ("revision", "token", "local_files_only", "cache_dir") if k in kwargs}
+        kwargs["revision"] = resolve_revision(path, **where)  # all files are of one commit
+        options = {k: kwargs[k] for k in HUB_OPTIONS if k in kwargs}
+        check_weight_files(path, options)
+        kwargs["use_safetensors"] = True
         model, report = load_strictly(super().from_pretrained, path, *args, **kwargs)
         if model.lm_head is not None:
             check_draft_map(model.d2t, model.config.vocab_size)
         model.generation_config = load_generation_config(path, options)
         return (model, report) if output_loading_info else model
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
-        """As `PreTrainedModel.save_pretrained`, with generation_config.json and an `auto_map`, so that the folder
-        loads as remote code once the files of `hf_mmspec.modeling` are put beside it. Files follow the umask."""
-        self.config.auto_map = {
-            "AutoConfig": f"{type(self.config).__module__.rpartition('.')[2]}.{type(self.config).__name__}",
-            "AutoModel": f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}",
-        }
+    @classmethod
+    def auto_map(cls) -> dict[str, str]:
+        """config.json's `auto_map`: the classes that the Auto classes find in the flat files beside it."""
+        classes: dict[str, type] = {"AutoConfig": cls.config_class, "AutoModel": cls}
+        return {auto: f"{c.__module__.rpartition('.')[2]}.{c.__name__}" for auto, c in classes.items()}
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs) -> None:
+        """As `PreTrainedModel.save_pretrained`, with generation_config.json and, as remote code, the modules that this
+        family needs: the folder loads where hf_mmspec is not installed. Files follow the umask."""
+        hub = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs and push_to_hub}
+        self.config.auto_map = self.auto_map()
         super().save_pretrained(save_directory, **kwargs)
         self.generation_config.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True):
+            custom_object_save(self, save_directory)
         follow_umask(*Path(save_directory).glob("*.safetensors"))
+        if push_to_hub:
+            self.push_to_hub(hub.pop("repo_id", Path(save_directory).name), **hub)

@@ -4,6 +4,8 @@ Turns what goes wrong into one error that names the file and the fix.
 """
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GenerationConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
@@ -67,6 +70,33 @@ def _insist_on_clean_report(path: str | Path, report: dict) -> None:
             "anew or left out on purpose: save the drafter again, or convert another program's checkpoint with "
             "`mmspec convert`."
         )
+
+
+def check_weight_files(path: str | Path, options: dict) -> None:
+    """Check that a folder or repository has its weights in safetensors, beside its config.
+
+    Raises:
+        DrafterLoadError: it has none (a pickle does not count), or its index is corrupt or names a file elsewhere.
+    """
+    find = partial(cached_file, path, **options, _raise_exceptions_for_missing_entries=False)
+    if find(SAFE_WEIGHTS_NAME) is not None:
+        return
+    index = find(SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        raise DrafterLoadError(
+            f"{path} has no {SAFE_WEIGHTS_NAME} (and no {SAFE_WEIGHTS_INDEX_NAME}): the weights are missing (when "
+            "offline: not in the cache), or are a pickle, which is not opened. Download or save the drafter again."
+        )
+    try:
+        names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DrafterLoadError(f"{path}: {SAFE_WEIGHTS_INDEX_NAME} is corrupt. Download or save it again.") from error
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", name):
+            raise DrafterLoadError(
+                f"{path}: {SAFE_WEIGHTS_INDEX_NAME} names {name!r}, which is no safetensors file beside it: do not "
+                "use this drafter, or save it again where you trust it."
+            )
 
 
 def check_draft_map(d2t: torch.Tensor, vocab_size: int) -> None:

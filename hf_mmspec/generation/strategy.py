@@ -69,6 +69,7 @@ def speculative_decoding(
     """
     model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
     check_no_other_way(generation_config)
+    _check_mode(generation_config.get_generation_mode(assistant_model))
     _check_model(model, generation_config)
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)

@@ -49,7 +49,7 @@ def make_plan(checkpoint: Checkpoint, layout: Layout) -> Plan:
         ConversionError: names the tensors that are missing, unexpected or misshaped, or what else is wrong.
     """
     config = _make_config(layout, checkpoint.source)
-    expected = _expected_tensors(config)
+    expected = expected_tensors(config)
     left_out = _left_out(checkpoint, layout, expected)
     sources = _match(checkpoint, layout, left_out, expected)
     made = {}
@@ -69,7 +69,8 @@ def _make_config(layout: Layout, source: str) -> DrafterConfig:
         raise ConversionError(f"{source}: config.json gives no {layout.title} drafter: {error}") from error
 
 
-def _expected_tensors(config: DrafterConfig) -> dict[str, torch.Tensor]:
+def expected_tensors(config: DrafterConfig) -> dict[str, torch.Tensor]:
+    """Names and shapes of the weights that a config asks for, without memory."""
     with torch.device("meta"):
         return FAMILIES[config.model_type][1](config).state_dict()
 

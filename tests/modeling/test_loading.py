@@ -148,6 +148,8 @@ def test_hub_options_reach_every_fetch(folder, monkeypatch):
     from transformers import configuration_utils, modeling_utils
     from transformers.generation import configuration_utils as generation_utils
 
+    from hf_mmspec.modeling import strict_loading
+
     given = {"token": "t", "revision": "main", "cache_dir": "c", "local_files_only": True}
     seen = []
 
@@ -155,7 +157,7 @@ def test_hub_options_reach_every_fetch(folder, monkeypatch):
         seen.append((name, {key: kwargs.get(key) for key in given}))
         return str(folder / name) if (folder / name).exists() else None
 
-    for module in (configuration_utils, modeling_utils, generation_utils):
+    for module in (configuration_utils, modeling_utils, generation_utils, strict_loading):
         monkeypatch.setattr(module, "cached_file", fetch)
     AutoDrafter.from_pretrained("somebody/drafter", **given)
     assert {"config.json", "generation_config.json", "model.safetensors"} <= {name for name, _ in seen}

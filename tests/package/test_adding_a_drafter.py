@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ BUDGET = dict(draft_depth=3, draft_top_k=4, draft_total_tokens=14, draft_mode="t
 @pytest.fixture
 def family(tmp_path, monkeypatch):
     """The example's files, as if they lay in modeling/."""
+    for file in Path(hf_mmspec.modeling.__file__).parent.glob("*.py"):  # saved with the drafter
+        shutil.copy(file, tmp_path)
     loaded = {}
     for name, code in zip(("configuration_blend", "modeling_blend"), BLOCKS[:2], strict=True):
         file = tmp_path / f"{name}.py"
