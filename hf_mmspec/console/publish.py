@@ -26,7 +26,7 @@ def publish(
     from hf_mmspec.hub import publish as run
 
     console = Console()
-    publication = plan_publication(folder)
+    publication = plan_publication(folder, repo_id=repo_id)
     table = Table(title=escape(f"{folder} to {repo_id}"), caption=f"{decimal(publication.nbytes)} in all")
     table.add_column("file")
     table.add_column("size", justify="right")

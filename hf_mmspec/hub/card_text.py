@@ -34,6 +34,7 @@ def card_text(facts: CardFacts) -> str:
         f"A drafter ({paper.method}, [arXiv {paper.arxiv}]({paper.link})) for {_target(facts)}: it drafts tokens that "
         "the target checks in one forward. The text is the target's own, only faster.",
         fenced("\n".join(_use(facts)), "python"),
+        *_without_the_package(facts),
         "## Measured",
         *(_measured(facts) if facts.measured else _not_measured(facts)),
         *_held_out(facts),
@@ -45,6 +46,15 @@ def card_text(facts: CardFacts) -> str:
         fenced(paper.bibtex(), "bibtex"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _without_the_package(facts: CardFacts) -> list[str]:
+    """How a published drafter is used where only transformers is installed; a folder has no such way."""
+    if not is_hub_id(facts.name):
+        return []
+    return [
+        f'Without hf\\_mmspec: `target.generate(**inputs, custom_generate="{facts.name}", trust_remote_code=True)`.'
+    ]
 
 
 def picture_name(number: int) -> str:

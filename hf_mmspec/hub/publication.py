@@ -12,6 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..modeling import FAMILIES, Drafter, DrafterLoadError
 from ..modeling.strict_loading import check_weight_files
+from .card import make_card
+from .card_facts import BENCH_FILES
 from .checkpoint import Checkpoint, open_checkpoint
 from .errors import ConversionError, PublishError
 from .plan import expected_tensors
@@ -53,11 +55,12 @@ class Publication:
         return {file.path for file in self.files}
 
 
-def plan_publication(folder: str | Path, needs_card: bool = True) -> Publication:
+def plan_publication(folder: str | Path, needs_card: bool = True, repo_id: str | None = None) -> Publication:
     """Decide what of a drafter's folder is published.
 
     Args:
         folder: as `save_pretrained`, `mmspec train` and `mmspec convert` write it.
+        repo_id: where it goes: a card that `mmspec card` made then loads the drafter from there.
         needs_card: whether a missing README.md is an error.
 
     Raises:
@@ -76,10 +79,22 @@ def plan_publication(folder: str | Path, needs_card: bool = True) -> Publication
     files = [PublishedFile(file.name, file) for file in weights]
     files.append(PublishedFile(_CONFIG, _config_with_map(folder / _CONFIG, drafter_class)))
     files += [PublishedFile(name, folder / name) for name in _ALWAYS if (folder / name).is_file()]
+    files += [PublishedFile(file.name, file) for file in sorted(folder.glob(BENCH_FILES))]
+    if repo_id is not None and _is_made_card(folder):
+        card = PublishedFile(CARD, str(make_card(folder, name=repo_id)).encode())
+        files = [card if file.path == CARD else file for file in files]
     shown = _shown_by_the_card(folder, checkpoint.readme)
     files += [PublishedFile(name, folder / name) for name in shown if name not in {file.path for file in files}]
     files += [PublishedFile(name, source) for name, source in remote_code(drafter_class).items()]
     return Publication(tuple(files), _left_out(folder, {file.path for file in files}, checkpoint.readme))
+
+
+def _is_made_card(folder: Path) -> bool:
+    """Whether the card is what `mmspec card` makes of the folder, and not somebody's own words."""
+    try:
+        return (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") == str(make_card(folder))
+    except ValueError:  # a folder that no card can be made of
+        return False
 
 
 def _check_links(folder: Path) -> None:

@@ -9,34 +9,17 @@ from fnmatch import fnmatch
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCardData
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
 from ..modeling import Drafter
+from .card import make_card
 from .errors import PublishError
 from .publication import CARD, Publication, PublishedFile, plan_publication
 from .remote_code import FOLDER
 
 # Files of a drafter's earlier publication: where a new one has no such file, they would be stale code or weights.
 _OURS = ("*.py", "model*.safetensors", "model.safetensors.index.json")
-
-_CARD = """---
-{data}
----
-# {name}
-
-A drafter for multimodal speculative decoding: a small model that guesses what its target says next, so that the
-target's own answer comes sooner.
-
-```python
-import hf_mmspec
-
-drafter = hf_mmspec.AutoDrafter.from_pretrained("{repo_id}", dtype=target.dtype)
-output = target.generate(**inputs, assistant_model=drafter)
-```
-
-Without hf_mmspec: `target.generate(**inputs, custom_generate="{repo_id}", trust_remote_code=True)`.
-"""
 
 
 def publish(
@@ -104,7 +87,7 @@ def push_to_hub(
 ) -> str:
     """`drafter.push_to_hub(repo_id)`: as that of every model of transformers, with all that `mmspec publish` sends.
 
-    A card that the repository has is kept; a new one says no more than how to use the drafter.
+    A card that the repository has is kept; a new one says what the drafter's config knows, and how to use it.
 
     Args:
         max_shard_size: weights are split into files of at most this size.
@@ -117,7 +100,9 @@ def push_to_hub(
         drafter.save_pretrained(folder, max_shard_size=max_shard_size)
         publication = plan_publication(folder, needs_card=False)
         if not _has_card(repo_id, revision, token):
-            card = PublishedFile(CARD, _short_card(drafter, repo_id, tags))
+            made = make_card(folder, name=repo_id)
+            made.data["tags"] = [*made.data["tags"], *tags]
+            card = PublishedFile(CARD, str(made).encode())
             publication = Publication((*publication.files, card), publication.left_out)
         return publish(
             publication,
@@ -152,15 +137,6 @@ def _has_card(repo_id: str, revision: str | None, token: str | bool | None) -> b
         return HfApi(token=token).file_exists(repo_id, CARD, revision=revision)
     except (HTTPError, OSError, HFValidationError):  # `publish` meets the same trouble, and explains it
         return False
-
-
-def _short_card(drafter: Drafter, repo_id: str, tags: Iterable[str]) -> bytes:
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="image-text-to-text",
-        tags=["speculative-decoding", "draft-model", drafter.config.model_type, "hf_mmspec", *tags],
-    )
-    return _CARD.format(data=data.to_yaml(), name=repo_id.rpartition("/")[2], repo_id=repo_id).encode()
 
 
 def _explain(repo_id: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_mmspec import AutoDrafter
 from hf_mmspec.hub import PublishError, convert, plan_publication
+from hf_mmspec.hub.card import write_card
 from hf_mmspec.hub.remote_code import remote_code
 from hf_mmspec.modeling import DrafterLoadError, ViSpecDrafter
 from tests.modeling import tiny
@@ -36,6 +37,14 @@ def test_a_publication_is_weights_config_card_and_code(folder):
     assert publication.left_out == {}
     assert publication.nbytes > (folder / "model.safetensors").stat().st_size
     assert plan_publication(folder) == publication
+
+
+def test_a_made_card_loads_from_where_it_is_published_and_anothers_words_stay(folder):
+    written = {f.path: f.content for f in plan_publication(folder, repo_id="org/name").files}["README.md"]
+    assert written == folder / "README.md"
+    write_card(folder)
+    made = {f.path: f.content for f in plan_publication(folder, repo_id="org/name").files}["README.md"]
+    assert b'AutoDrafter.from_pretrained("org/name"' in made
 
 
 def test_what_the_card_shows_goes_along_unless_it_is_large(folder):

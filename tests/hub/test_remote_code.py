@@ -2,10 +2,10 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from hf_mmspec.generation.custom_generate import own_repository
 from hf_mmspec.hub.remote_code import flatten, loop_modules, remote_code
