@@ -14,7 +14,7 @@ from rich.table import Table
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="The drafter's folder, with its card (README.md).")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The drafter's folder, with its card (README.md).")],
     repo_id: Annotated[str, typer.Option("--repo-id", help="ORG/NAME on the Hub; made if it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and stop.")] = False,

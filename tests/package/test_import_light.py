@@ -46,6 +46,7 @@ BAD_OPTIONS = {
     "check a": "give both",
     "check --dtype int4": "choose one of auto, float32",
     "list": "'TARGET'",
+    "publish": "'FOLDER'",
     "medusa": "No such command",
 }
 

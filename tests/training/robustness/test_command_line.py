@@ -58,7 +58,7 @@ def test_distil_refuses(run, no_model, tmp_path, name):
 
 
 TRAIN = {
-    "an unknown family": (["--family", "x"], "unknown family 'x': choose from"),
+    "an unknown family": (["--family", "x"], "--family x: choose one of vispec"),
     "no path": (["--set", "nonsense"], "'nonsense': write path=value"),
     "an unknown field": (["--set", "stages.0.nonsense=1"], "unknown field(s) nonsense"),
     "no such stage": (["--set", "stages.9.epochs=1"], "there is no '9' to change"),
@@ -66,14 +66,14 @@ TRAIN = {
     "no YAML": (["--set", "stages.0.epochs=["], "'stages.0.epochs=[': the value is not YAML"),
     "an unknown loss": (["--set", "stages.0.loss={nonsense: 1}"], "choose from soft_cross_entropy"),
     "an unknown schedule": (["--set", "stages.0.schedule=nonsense"], "schedule"),
-    "an unknown place of states": (["--features", "foo"], "--features foo: choose auto, stored or live"),
+    "an unknown place of states": (["--features", "foo"], "--features foo: choose one of auto, stored, live"),
     "missing answers": (["--data", "nowhere"], "nowhere: no answers in there"),
     "prompts for answers": (["--data", "prompts"], "prompts: no answers in there"),
     "missing validation": (["--val", "nowhere"], "nowhere: no answers in there"),
     "a missing recipe": (["--recipe", "nowhere.yaml"], "nowhere.yaml: no such recipe"),
     "another family's recipe": (["--recipe", "flash.yaml"], "but the recipe is one of family flash"),
     "no recipe": (["--recipe", "list.yaml"], "a recipe is a mapping"),
-    "an unknown precision": (["--precision", "fp8"], "--precision fp8: choose auto, bf16 or fp32"),
+    "an unknown precision": (["--precision", "fp8"], "--precision fp8: choose one of auto, bf16, fp32"),
     "an unknown reporter": (["--report-to", "pigeon"], "--report-to pigeon: choose one of none, all"),
     "an unknown dtype": (["--dtype", "float8"], "--dtype float8: choose one of"),
     "a folder in use": (["--out", "prompts"], "prompts holds something else: give a new folder"),
