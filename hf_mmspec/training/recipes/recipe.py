@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -29,7 +29,7 @@ SCHEDULES = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
-Records = Literal["all", "text", "pictures", "curriculum"]
+RECORDS = ("all", "text", "pictures", "curriculum")
 
 
 class RecipeError(ValueError):
@@ -110,7 +110,7 @@ class Stage:
         if unknown or not any(self.loss.values()):
             known = ", ".join([*LOSSES, FEATURE_REGRESSION])
             raise RecipeError(f"stage {self.name!r}: loss {unknown or 'is empty'}: choose from {known}")
-        if self.records not in ("all", "text", "pictures", "curriculum"):
+        if self.records not in RECORDS:
             raise RecipeError(f"stage {self.name!r}: records must be all, text, pictures or curriculum")
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"stage {self.name!r}: schedule must be one of {', '.join(SCHEDULES)}")
