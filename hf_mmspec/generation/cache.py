@@ -1,11 +1,14 @@
 """The target's key/value cache for tree verification: write n tree nodes, keep k of them, in place.
 
-Knows nothing about trees, masks or drafters: it moves rows. Converts from and to transformers' DynamicCache.
+Knows nothing about trees, masks or drafters: it moves rows. Converts from and to transformers' DynamicCache and
+StaticCache.
 """
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
+
+from .static_rows import length_of, store_rows, stored_rows
 
 
 class TreeCacheLayer(CacheLayerMixin):
@@ -34,13 +37,13 @@ class TreeCacheLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         start, stop = self.length, self.length + key_states.shape[-2]
         if stop > self.capacity:
-            self._grow(stop)
+            self.grow(stop)
         self.keys[:, :, start:stop] = key_states
         self.values[:, :, start:stop] = value_states
         self.length = stop
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
-    def _grow(self, needed: int) -> None:
+    def grow(self, needed: int) -> None:
         """Double the buffer: rare, since a request's first guess of its length is generous."""
         old_keys, old_values = self.keys, self.values
         self.capacity = max(needed, 2 * self.capacity)
@@ -71,31 +74,40 @@ class TreeCacheLayer(CacheLayerMixin):
 class TreeCache(Cache):
     """A preallocated cache for one request that supports "write n tree nodes, keep these k of them" in place."""
 
+    layer_class = TreeCacheLayer
+
     def __init__(self, num_layers: int, capacity: int):
-        super().__init__(layers=[TreeCacheLayer(capacity) for _ in range(num_layers)])
+        super().__init__(layers=[self.layer_class(capacity) for _ in range(num_layers)])
 
     @classmethod
-    def from_dynamic(cls, cache: DynamicCache, num_layers: int, capacity: int) -> "TreeCache":
+    def from_dynamic(cls, cache: Cache, num_layers: int, capacity: int) -> "TreeCache":
         """A copy of `cache` (which stays as it is until `copy_to`) with room for `capacity` rows."""
         tree_cache = cls(num_layers, capacity)
         for mine, theirs in zip(tree_cache.layers, cache.layers, strict=False):
-            if not theirs.is_initialized or theirs.get_seq_length() == 0:
+            is_static = isinstance(theirs, StaticLayer)
+            length = length_of(theirs) if is_static else theirs.get_seq_length()
+            if not theirs.is_initialized or length == 0:
                 continue
+            keys, values = stored_rows(theirs) if is_static else (theirs.keys, theirs.values)
             # A sliding layer has forgotten the rows before its window: their places stay empty, the mask hides them.
-            forgotten = theirs.get_seq_length() - theirs.keys.shape[-2]
-            mine.capacity = max(mine.capacity, theirs.get_seq_length())
-            mine.lazy_initialization(theirs.keys, theirs.values)
+            forgotten = length - keys.shape[-2]
+            mine.capacity = max(mine.capacity, length)
+            mine.lazy_initialization(keys, values)
             mine.keys[:, :, :forgotten] = 0
             mine.values[:, :, :forgotten] = 0
             mine.length = forgotten
-            mine.update(theirs.keys, theirs.values)
+            mine.update(keys, values)
         return tree_cache
 
-    def copy_to(self, cache: DynamicCache) -> None:
+    def copy_to(self, cache: Cache) -> None:
         """Hand the rows over to `cache`, layer by layer, as if `cache` had been there all along."""
         while len(cache.layers) < len(self.layers):
             cache.layers.append(DynamicLayer())
         for mine, theirs in zip(self.layers, cache.layers, strict=True):
+            if isinstance(theirs, StaticLayer):
+                store_rows(theirs, mine.keys[:, :, : mine.length], mine.values[:, :, : mine.length])
+                del mine.keys, mine.values
+                continue
             window = theirs.sliding_window if isinstance(theirs, DynamicSlidingWindowLayer) else mine.length + 1
             first = max(mine.length - window + 1, 0)
             if not theirs.is_initialized:

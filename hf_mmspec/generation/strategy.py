@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from transformers import (
+    Cache,
     DynamicCache,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
     PreTrainedModel,
+    StaticCache,
     StoppingCriteriaList,
 )
 from transformers.generation.configuration_utils import ALL_STATIC_CACHE_IMPLEMENTATIONS, GenerationMode
@@ -28,8 +30,11 @@ from hf_mmspec.modeling.binding import unwrap
 from .answer import Answer
 from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
+from .compiled import compiled_forward
+from .compiled_target import CompiledTarget
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
+from .static_rows import room_of
 from .statistics import SpeculativeOutput
 from .target import Target
 from .tree_mask import LayerWindows
@@ -77,9 +82,17 @@ def speculative_decoding(
     _check_request(model, assistant_model, input_ids, model_kwargs, generation_config)
 
     answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
-    budget = resolve_budget(model, assistant_model, generation_config)
-    with capture(model.get_decoder(), assistant_model.feature_layers_of(model)) as captured:
-        target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
+    compiled = compiled_forward(model, generation_config, model_kwargs["cache"])
+    plain = model if compiled is None else compiled.view
+    budget = resolve_budget(plain, assistant_model, generation_config)
+    feature_layers = assistant_model.feature_layers_of(model)
+    with capture(plain.get_decoder(), feature_layers) as captured:
+        room = answer.tokens_left + budget.total_tokens
+        target = (
+            Target(model, model_kwargs, captured, room)
+            if compiled is None
+            else CompiledTarget(compiled, model_kwargs, captured, room, feature_layers)
+        )
         speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
     answer.end()
 
@@ -178,25 +191,41 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
     LayerWindows.of(model.config.get_text_config(decoder=True))
 
 
-def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> DynamicCache:
-    """The user's DynamicCache, or an empty one in place of kinds that cannot be rolled back."""
-    if type(cache) is DynamicCache and not cache.offloading:
+def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> Cache:
+    """The request's cache where it can be filled when the request is done, or an empty one in place of other kinds."""
+    if type(cache) in (DynamicCache, StaticCache) and not cache.offloading:
         return cache
     if cache_is_users:
         raise ValueError(
-            f"`cache` is a {type(cache).__name__}; speculative decoding takes a DynamicCache (without offloading), "
-            "whose rows it can drop after verification."
+            f"`cache` is a {type(cache).__name__}; speculative decoding takes a DynamicCache or a StaticCache (without "
+            "offloading), whose rows it can drop after verification."
         )
     kind = generation_config.cache_implementation
     if kind in ALL_STATIC_CACHE_IMPLEMENTATIONS or kind in ("offloaded", "quantized"):
         logger.warning_once(
-            f"cache_implementation={kind!r} cannot be combined with a drafter yet; using a preallocated cache instead."
+            f"cache_implementation={kind!r} cannot be combined with a drafter, as every round writes and drops rows: "
+            "keys and values are kept as they are, beside the weights. If they do not fit there, generate without "
+            "`assistant_model`."
         )
         return DynamicCache(config=model.config.get_text_config(decoder=True))
     raise ValueError(
         f"{type(model).__name__} prepares a cache of type {type(cache).__name__}, which cannot drop single rows, as "
         "speculative decoding needs; generate without `assistant_model`."
     )
+
+
+def _check_room(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig) -> None:
+    """A static cache has to hold all tokens but the last, which nothing attends to."""
+    cache = model_kwargs["cache"]
+    room = room_of(cache.layers) if isinstance(cache, StaticCache) else None
+    mask, embeds = model_kwargs.get("attention_mask"), model_kwargs.get("inputs_embeds")
+    prompt = max(each.shape[1] for each in (input_ids, mask, embeds) if each is not None)
+    needed = prompt + generation_config.max_length - input_ids.shape[1] - 1
+    if room is not None and room < needed:
+        raise ValueError(
+            f"`cache` is a StaticCache with room for {room} tokens, but this request may need {needed}: make it with "
+            f"max_cache_len={needed}, or lower max_new_tokens."
+        )
 
 
 def _check_request(
@@ -222,6 +251,7 @@ def _check_request(
         )
     if model_kwargs.get("position_ids") is None:
         raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")
+    _check_room(input_ids, model_kwargs, generation_config)
     if embeds is None:
         _check_images(model, _new_ids(input_ids, model_kwargs, generation_config), model_kwargs)
 
@@ -230,7 +260,7 @@ def _new_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_c
     """What the prefill will run: callers with a filled cache give all ids, or the new ones and a mask of all."""
     mask = model_kwargs.get("attention_mask")
     length = generation_config._mask_length if mask is None else mask.shape[1]
-    return input_ids[:, model_kwargs["cache"].get_seq_length() :] if length == input_ids.shape[1] else input_ids
+    return input_ids[:, int(model_kwargs["cache"].get_seq_length()) :] if length == input_ids.shape[1] else input_ids
 
 
 def _check_images(model: PreTrainedModel, new_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import Cache, GenerationConfig, PreTrainedModel
 
 from hf_mmspec.modeling import DraftTree, TargetPrompt
 
@@ -59,18 +59,20 @@ class Target:
 
     Args:
         model: the target, as `generate` sees it.
-        model_kwargs: `generate`'s keyword arguments for the forward; its DynamicCache stays untouched until `finish`.
+        model_kwargs: `generate`'s keyword arguments for the forward; its cache stays untouched until `finish`.
         room: rows that the cache should have beyond the prompt, tree nodes included.
     """
+
+    cache_class = TreeCache
 
     def __init__(self, model: PreTrainedModel, model_kwargs: dict[str, Any], captured: Captured, room: int):
         self.model = model
         self._kwargs = dict(model_kwargs)
         self._captured = captured
-        self._given_cache: DynamicCache = model_kwargs["cache"]
+        self._given_cache: Cache = model_kwargs["cache"]
         self._config = model.config.get_text_config(decoder=True)
         self._windows = LayerWindows.of(self._config)
-        self._past_length = self._given_cache.get_seq_length()
+        self._past_length = int(self._given_cache.get_seq_length())
         self._room = room
 
     def prefill(self, input_ids: torch.Tensor, generation_config: GenerationConfig):
@@ -83,7 +85,7 @@ class Target:
         num_layers = self._config.num_hidden_layers
         given = input_ids if self._kwargs.get("inputs_embeds") is None else self._kwargs["inputs_embeds"]
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
-        self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
+        self.cache = self.cache_class.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
         with self._captured.listening():
             outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
@@ -175,7 +177,7 @@ class Target:
         self._largest_position += len(path)
         self.cache.truncate(self._length)
 
-    def finish(self, cache_is_wanted: bool) -> DynamicCache:
+    def finish(self, cache_is_wanted: bool) -> Cache:
         """The cache as `generate` returns it; filled only where somebody can see it."""
         if cache_is_wanted:
             self.cache.copy_to(self._given_cache)

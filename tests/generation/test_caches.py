@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from hf_mmspec.generation.cache import TreeCache
 
@@ -36,26 +36,89 @@ def test_the_window_is_the_models_not_the_caches():
         assert_same(expected, actual, shape)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+STATIC_TARGETS = {**tiny.FAMILIES, "windows": lambda: tiny.sliding_llava(window=16)}
+
+
+def static_prompt(family, seed, images=1):
+    return tiny.PROMPTS.get(family, tiny.llava_prompt)(seed, images)
+
+
+def assert_same_static(expected, actual):
+    """Ids, and the rows that a static cache has seen; what lies behind them means nothing."""
+    (plain, _), (output, _) = expected, actual
+    assert output.sequences.tolist() == plain.sequences.tolist()
+    assert type(output.cache) is StaticCache
+    length = int(plain.cache.get_seq_length())
+    assert int(output.cache.get_seq_length()) == length
+    for mine, other in zip(output.cache.layers, plain.cache.layers, strict=True):
+        rows = min(length, other.max_cache_len)
+        torch.testing.assert_close(mine.keys[:, :, :rows], other.keys[:, :, :rows], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(mine.values[:, :, :rows], other.values[:, :, :rows], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", STATIC_TARGETS)
 @pytest.mark.parametrize("setting", ["argument", "generation_config"])
-def test_static_cache_falls_back_with_the_same_output(family, setting):
-    """transformers #32946: static caches and drafters; here a preallocated cache takes their place."""
-    model, inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](2)
-    expected = model.generate(**inputs, max_new_tokens=10, do_sample=False)
-    kwargs = {"cache_implementation": "static"} if setting == "argument" else {}
+def test_static_cache(family, setting, caplog):
+    """transformers #32946: as an argument or from the checkpoint, filled as without a drafter, without a warning."""
+    model, inputs = STATIC_TARGETS[family](), static_prompt(family, 2)
+    kwargs = {"cache_implementation": "static", "eos_token_id": 1}
     if setting == "generation_config":
-        model.generation_config.cache_implementation = "static"
-    kwargs |= SHAPES["wide"]
-    ours = model.generate(**inputs, max_new_tokens=10, do_sample=False, assistant_model=RandomDrafter(model), **kwargs)
-    assert ours.tolist() == expected.tolist()
+        model.generation_config.cache_implementation = kwargs.pop("cache_implementation")
+    expected = run(model, inputs, **kwargs)
+    caplog.clear()
+    for shape in SHAPES.values():
+        drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
+        assert_same_static(expected, run(model, inputs, assistant_model=drafter, **kwargs, **shape))
+    assert not caplog.records
 
 
-def test_a_users_static_cache_is_refused_before_any_work():
+@pytest.mark.parametrize("family", STATIC_TARGETS)
+def test_a_users_static_cache_over_two_turns(family):
+    """Its tensors are written where they are, and the second turn goes on from what the first left."""
+    model, inputs = STATIC_TARGETS[family](), static_prompt(family, 4)
+
+    def two_turns(**kwargs):
+        cache = StaticCache(config=model.config.get_text_config(), max_cache_len=200)
+        first, _ = run(model, inputs, cache=cache, max_new_tokens=8, eos_token_id=1, **kwargs)
+        address = cache.layers[0].keys.data_ptr()
+        ids = torch.cat([first.sequences, torch.tensor([[30, 31, 32, 33]])], dim=1)
+        second = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        output = run(model, second, cache=cache, eos_token_id=1, **kwargs)
+        assert output[0].cache is cache and cache.layers[0].keys.data_ptr() == address
+        return output
+
+    assert_same_static(two_turns(), two_turns(assistant_model=RandomDrafter(model), **SHAPES["wide"]))
+
+
+def test_a_static_cache_that_is_too_small_is_refused_before_any_work():
     model, inputs = tiny.llava(), tiny.llava_prompt(2)
-    cache = StaticCache(config=model.config.get_text_config(), max_cache_len=200)
-    with pytest.raises(ValueError, match="is a StaticCache"):
+    length = inputs["input_ids"].shape[1]
+    for room, refused in ((length + 2, True), (length + 3, False)):
+        cache = StaticCache(config=model.config.get_text_config(), max_cache_len=room)
+        request = dict(max_new_tokens=4, cache=cache, eos_token_id=1, **SHAPES["wide"])
+        request["assistant_model"] = RandomDrafter(model)
+        if refused:
+            with pytest.raises(ValueError, match=f"max_cache_len={length + 3}"):
+                model.generate(**inputs, **request)
+            assert cache.get_seq_length() == 0
+        else:
+            assert model.generate(**inputs, **request).shape[1] == length + 4
+
+
+def test_caches_that_cannot_be_filled():
+    """A user's is refused, one that `generate` would make is replaced with a warning."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(2)
+    with pytest.raises(ValueError, match="is a EncoderDecoderCache"):
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         model.generate(**inputs, max_new_tokens=4, cache=cache, assistant_model=RandomDrafter(model))
-    assert cache.get_seq_length() == 0
+    expected = run(model, inputs)
+    kwargs = dict(cache_implementation="quantized", **SHAPES["wide"])
+    model._prepare_cache_for_generation = lambda config, kwargs, *_: kwargs.update(cache=Quantized())
+    assert_same(expected, run(model, inputs, assistant_model=RandomDrafter(model), **kwargs), "quantized")
+
+
+class Quantized(DynamicCache):
+    """Stands for transformers' QuantizedCache, which needs a package for its kernels."""
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -1,0 +1,94 @@
+"""A request's view of a target that runs compiled: the prefill uncompiled, verification in a few fixed shapes.
+
+Knows neither compilers nor families. Trees grow to the next of few sizes by nodes that nobody sees, the cache has a
+fixed size, and features are an output of the forward, so that what a forward computes depends neither on the round
+nor on the drafter, and one compiled graph per size serves all. Nothing waits for the device in between, as CUDA graphs
+need it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hf_mmspec.modeling import DraftTree
+
+from .capture import Captured
+from .compiled import CompiledForward
+from .fixed_cache import FixedTreeCache
+from .target import Target, Verified
+
+# Numbers of nodes that are verified at once; beyond the last, its multiples.
+_SIZES = (1, 8, 16, 32, 64)
+
+
+class CompiledTarget(Target):
+    """As `Target`.
+
+    Args:
+        compiled: runs the target and reads its features.
+        feature_layers: as in `capture`.
+    """
+
+    cache_class = FixedTreeCache
+    cache: FixedTreeCache
+
+    def __init__(
+        self,
+        compiled: CompiledForward,
+        model_kwargs: dict[str, Any],
+        captured: Captured,
+        room: int,
+        feature_layers: Sequence[int] | None,
+    ):
+        super().__init__(compiled.view, model_kwargs, captured, room)
+        self._compiled = compiled
+        self._feature_layers = feature_layers
+
+    def verify(self, tree: DraftTree) -> Verified:
+        """One forward over all nodes of `tree` and nodes that fill it up to the next size."""
+        count, size = len(tree), rounded_size(len(tree))
+        self.cache.open_at(self._length, size)
+        inputs = self._verify_inputs(_filled(tree, size))
+        outputs, features = self._compiled(inputs, self._feature_layers)
+        return Verified(
+            outputs.logits[0, :count],
+            features[:, :count],
+            self._length,
+            tree.ancestor_mask(),
+            outputs.get("hidden_states"),
+            outputs.get("attentions"),
+        )
+
+    def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
+        """The mask has a column for each row of the cache."""
+        inputs = super()._verify_inputs(tree)
+        mask = inputs["attention_mask"]
+        inputs["attention_mask"] = (
+            {kind: self._widened(each) for kind, each in mask.items()} if isinstance(mask, dict) else self._widened(mask)
+        )
+        return inputs
+
+    def _widened(self, mask: torch.Tensor) -> torch.Tensor:
+        missing = self.cache.capacity - mask.shape[-1]
+        return torch.nn.functional.pad(mask, (0, missing), value=torch.finfo(mask.dtype).min)
+
+
+def rounded_size(nodes: int) -> int:
+    """The number of nodes that a compiled forward verifies where `nodes` are wanted."""
+    largest = _SIZES[-1]
+    return next((size for size in _SIZES if size >= nodes), -(-nodes // largest) * largest)
+
+
+def _filled(tree: DraftTree, size: int) -> DraftTree:
+    """`tree` with copies of its root below the root, to `size` nodes. They see the past, the root and themselves, at
+    the root's own position, and no node of the tree sees them."""
+    missing = size - len(tree)
+    root = tree.tokens[:1].expand(missing)
+    nothing = torch.zeros_like(root)
+    return DraftTree(
+        torch.cat([tree.tokens, root]),
+        torch.cat([tree.parents, nothing]),
+        torch.cat([tree.depths, nothing]),
+        torch.cat([tree.scores, nothing.to(tree.scores)]),
+    )
