@@ -7,22 +7,27 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from .configuration_autoregressive import AutoregressiveConfig
 from .configuration_drafter import DrafterConfig
 from .draft_state import DraftState
-from .row_drafter import DrafterOutput, RowDrafter
+from .drafted_rows import DraftedRows
+from .row_drafter import BatchRows, DrafterOutput, RowDrafter
 from .row_plan import put_rows
 from .tree_growth import Rows, Step
-from .unrolling import UnrollCache, unroll_mask
+from .unrolling import UnrollCache, unroll_mask, without_rotation
 
 
 class AutoregressiveDrafter(RowDrafter):
     """A drafter of EAGLE's kind: a drafted token's row takes the output of the row before for its feature."""
+
+    config: AutoregressiveConfig
 
     def make_layer(self, index: int) -> nn.Module:
         """EAGLE's first layer has no input norm."""
         return decoder_layer(self.config, index, input_norm=index > 0)
 
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
+        state.drafted = DraftedRows() if self.config.accepted_rows == "reuse" else None
         return Rows(state.last_hidden, self.draft_logits(state.last_hidden, state.borrowed)), self._stepper(state)
 
     def _stepper(self, state: DraftState) -> Step:
@@ -34,9 +39,27 @@ class AutoregressiveDrafter(RowDrafter):
             mask[:, state.cache.stable :].masked_fill_(~visible, torch.finfo(x.dtype).min)
             position = torch.full((1, 1), state.next_position + level, device=x.device)
             hidden = self._run(x, position, mask[None, None], state.cache)[0]
+            if state.drafted is not None:
+                state.drafted.add(tokens, visible)
             return Rows(hidden, self.draft_logits(hidden, state.borrowed))
 
         return step
+
+    @torch.no_grad()
+    def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
+        """As `Drafter.extend`. With `accepted_rows="reuse"` the rows that `propose` wrote for accepted tokens stay.
+
+        A row of the last token is always computed, as the next level 1 is read from it, and from the target's own
+        feature, not from the drafter's estimate of it: verification has given it anyway, and every round then starts
+        from the truth, whatever has gathered in the kept rows.
+        """
+        kept: list[int] = []
+        if state.drafted is not None:
+            kept = state.drafted.along(next_tokens[0, :-1].tolist())
+            state.cache.keep(kept)
+            state.next_position += len(kept)
+            state.drafted = None
+        super().extend(state, features[:, len(kept) :], next_tokens[:, len(kept) :])
 
     def forward(
         self,
@@ -47,6 +70,7 @@ class AutoregressiveDrafter(RowDrafter):
         steps: int = 1,
         unroll_from: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
+        with_keys_values: bool = False,
     ) -> DrafterOutput:
         """The training path, with gradients: a plain pass, then `steps - 1` passes on the drafter's own outputs.
 
@@ -63,6 +87,7 @@ class AutoregressiveDrafter(RowDrafter):
             unroll_from: `int64 (B,)`, first slot of each sample that unrolled passes are wanted for (default: all).
                 Leaving prompts out of them saves a third of the work.
             input_ids: `int64 (B, L)` expanded ids, anything at padding; for drafters with embeddings of their own.
+            with_keys_values: whether `keys_values` are wanted too.
         """
         inputs_embeds = self.embed_inputs(inputs_embeds, input_ids)
         rows = self.batch_rows(features, inputs_embeds, visual_spans, attention_mask)
@@ -79,7 +104,22 @@ class AutoregressiveDrafter(RowDrafter):
             x = self.row_inputs(plan, embeddings, torch.cat([before, hidden[:, :-1]], dim=1))
             hidden = self._run(x, positions, unroll_mask(x, step, first), cache)
             outputs.append(put_rows(hidden, plan, rows.length))
-        return DrafterOutput(hidden_states=tuple(outputs), rows=rows.text_rows())
+        keys_values = self._keys_values(cache, rows, first, steps) if with_keys_values else None
+        return DrafterOutput(hidden_states=tuple(outputs), rows=rows.text_rows(), keys_values=keys_values)
+
+    def _keys_values(self, cache: UnrollCache, rows: BatchRows, first: int, steps: int) -> tuple[torch.Tensor, ...]:
+        """What each pass wrote, see `DrafterOutput`; passes after the plain one begin at row `first`."""
+        count = rows.plan.slots.shape[1]
+        layers = [cache.split(i, [count] + [count - first] * (steps - 1)) for i in range(len(self.layers))]
+        cos, sin = self.rotary_emb(rows.features, rows.positions)
+        found = []
+        for step, pairs in enumerate(zip(*layers, strict=True)):
+            start = first if step else 0
+            turn = cos[:, None, start:], sin[:, None, start:]
+            written = torch.stack([torch.stack([without_rotation(keys, *turn), values]) for keys, values in pairs])
+            by_row = written.permute(2, 4, 0, 1, 3, 5)  # from layers, 2, B, heads, R, head_dim
+            found.append(put_rows(by_row, rows.plan.from_row(start), rows.length))
+        return tuple(found)
 
 
 def decoder_layer(config: DrafterConfig, index: int, input_norm: bool) -> LlamaDecoderLayer:

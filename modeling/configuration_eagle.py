@@ -2,13 +2,13 @@
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_visual import VisualConfig
+from .configuration_autoregressive import AutoregressiveConfig
 from .fixed_tree import check_choices
 
 
 @strict
-class EagleConfig(VisualConfig):
-    """`VisualConfig` plus what EAGLE adds. EAGLE-1 and EAGLE-2 have the same weights and differ in the tree.
+class EagleConfig(AutoregressiveConfig):
+    """`AutoregressiveConfig` plus what EAGLE adds. EAGLE-1 and EAGLE-2 have the same weights and differ in the tree.
 
     Args:
         fc_bias: whether the layer that joins embedding and feature has a bias.
@@ -17,7 +17,7 @@ class EagleConfig(VisualConfig):
             request's budget. None grows EAGLE-2's dynamic tree.
 
     Raises:
-        StrictDataclassError: `tree_choices` is no tree (and see `VisualConfig`).
+        StrictDataclassError: `tree_choices` is no tree (and see `AutoregressiveConfig`).
     """
 
     model_type = "eagle"

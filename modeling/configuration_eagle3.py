@@ -5,12 +5,12 @@ from itertools import pairwise
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_visual import VisualConfig
+from .configuration_autoregressive import AutoregressiveConfig
 
 
 @strict
-class Eagle3Config(VisualConfig):
-    """`VisualConfig` plus what EAGLE-3 adds.
+class Eagle3Config(AutoregressiveConfig):
+    """`AutoregressiveConfig` plus what EAGLE-3 adds.
 
     Args:
         target_hidden_size: the target's hidden size where it is not the drafter's. Such a drafter has embeddings and
@@ -27,7 +27,7 @@ class Eagle3Config(VisualConfig):
 
     Raises:
         StrictDataclassError: `feature_layers` is empty, not increasing, or negative; a drafter of another width than
-            its target has no head of its own, or reads the target's embeddings of images (and see `VisualConfig`).
+            its target has no head of its own, or reads the target's embeddings of images (and see `AutoregressiveConfig`).
     """
 
     model_type = "eagle3"

@@ -24,6 +24,7 @@ class FlashConfig(VisualConfig):
 
     Raises:
         StrictDataclassError: `num_slots` is below 1 (and see `VisualConfig`).
+        ValueError: `accepted_rows` is given.
     """
 
     model_type = "flash"
@@ -39,6 +40,11 @@ class FlashConfig(VisualConfig):
     reference_compat: bool = False
 
     def __post_init__(self, **kwargs):
+        if "accepted_rows" in kwargs:
+            raise ValueError(
+                "accepted_rows is for drafters that feed on their own outputs. FLASH drafts all slots from one row and "
+                "writes none for the tokens that it drafts, so there is none to reuse: leave it out"
+            )
         if not self.refiner_size:
             self.refiner_size = max(self.hidden_size // 8, 1)
         self.released_rows = self.released_rows or self.reference_compat

@@ -2,12 +2,12 @@
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_visual import VisualConfig
+from .configuration_autoregressive import AutoregressiveConfig
 
 
 @strict
-class ViSpecConfig(VisualConfig):
-    """`VisualConfig` plus what ViSpec adds.
+class ViSpecConfig(AutoregressiveConfig):
+    """`AutoregressiveConfig` plus what ViSpec adds.
 
     Args:
         num_q: learned queries of the image adaptor, at least 1: `num_q - 1` rows stand for the image in the

@@ -3,10 +3,12 @@
 Nothing of a request lives on a module, so calls cannot leak into each other; knows no drafter family.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+
+from .drafted_rows import DraftedRows
 
 
 @dataclass
@@ -94,6 +96,18 @@ class DrafterCache:
         """Forget the rows after the stable part."""
         self._used = [self.stable] * len(self._used)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Make these scratch rows, numbered in the order in which they were written, the next stable ones, in place,
+        and forget the others. Rows that are dropped can be kept as long as nothing was written after them."""
+        if rows:
+            stop = self.stable + len(rows)
+            for stored in (*self._keys, *self._values):
+                if stored is not None:
+                    chosen = torch.tensor([self.stable + row for row in rows], device=stored.device)
+                    stored[:, :, self.stable : stop] = stored[:, :, chosen]
+            self.stable = stop
+        self.drop_scratch()
+
     def rows(self, layer_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Stable keys (after RoPE) and values of a layer, each `(1, kv_heads, stable, head_dim)`."""
         keys, values = self._keys[layer_idx], self._values[layer_idx]
@@ -116,6 +130,7 @@ class DraftState:
         last_feature: `(1, H)`, the target's feature that `last_token` was emitted from, at the drafter's width.
         image_feature: `(1, 1, H)` global feature of the last image (ViSpec), None for families without one.
         has_images: whether the prompt had any.
+        drafted: which rows the last proposal wrote, where a drafter keeps those of accepted tokens; else None.
     """
 
     borrowed: BorrowedParts
@@ -127,3 +142,4 @@ class DraftState:
     last_feature: torch.Tensor
     image_feature: torch.Tensor | None = None
     has_images: bool = False
+    drafted: DraftedRows | None = None

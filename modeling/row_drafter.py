@@ -26,10 +26,13 @@ class DrafterOutput(ModelOutput):
         hidden_states: one `(B, L, H)` for each step, by slot: row j estimates the feature of position j + 1. In step
             k it was drafted from slot j - k, that is from target features up to there. Slots without a row are zero.
         rows: `bool (B, L)`, slots that had a text row.
+        keys_values: one `(B, L, layers, 2, kv_heads, head_dim)` for each step, by slot, where they are asked for: keys
+            before the rotary embedding, and values, that the step wrote for row j.
     """
 
     hidden_states: tuple[torch.Tensor, ...] | None = None
     rows: torch.Tensor | None = None
+    keys_values: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass

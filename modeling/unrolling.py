@@ -4,6 +4,7 @@ Knows no drafter; a pass sees exactly what its drafts will see.
 """
 
 import torch
+from transformers.models.llama.modeling_llama import rotate_half
 
 
 class UnrollCache:
@@ -19,6 +20,16 @@ class UnrollCache:
             keys, values = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
         self._rows[layer_idx] = (keys, values)
         return keys, values
+
+    def split(self, layer_idx: int, sizes: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of a layer by step, whose numbers of rows are `sizes`."""
+        keys, values = self._rows[layer_idx]
+        return list(zip(keys.split(sizes, dim=2), values.split(sizes, dim=2), strict=True))
+
+
+def without_rotation(keys: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Keys `(..., head_dim)` as they were before the rotary embedding multiplied them by these tables."""
+    return (keys * cos - rotate_half(keys) * sin) / (cos.square() + sin.square())
 
 
 def unroll_mask(x: torch.Tensor, step: int, first: int) -> torch.Tensor:

@@ -251,7 +251,8 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[s
     fields = ("name", "records", "epochs", "learning_rate", "batch_size", "unroll")
     rows = []
     for stage in stages:
-        loss = ", ".join(f"{weight:g} {name}" for name, weight in stage.get("loss", {}).items() if weight)
+        weights = {**stage.get("loss", {}), "kv": stage.get("kv_loss_weight", 0)}
+        loss = ", ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
         rows.append([*(inert(stage.get(name, "")) for name in fields), inert(loss)])
     return head, rows
 

@@ -15,6 +15,7 @@ from .features.source import RecordSource
 from .learning.order import Entry, training_order
 from .learning.trainer import records_at_once
 from .processes import processes
+from .recipes.recipe import RecipeError, make_recipe
 from .run import Run
 
 
@@ -50,7 +51,7 @@ def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[
     }
     if file.exists():
         try:
-            found = json.loads(file.read_text())
+            found = _with_new_fields(json.loads(file.read_text()))
         except ValueError as error:
             raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
         other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
@@ -65,6 +66,14 @@ def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[
         run.work.mkdir(parents=True, exist_ok=True)
         write_json(file, asked)
     processes().wait_for_everyone()
+
+
+def _with_new_fields(found: Any) -> Any:
+    """What was asked for, with a recipe that has every field of today's: a field that it lacks had no effect then."""
+    try:
+        return {**found, "recipe": make_recipe(found["recipe"], "run.json").as_dict()}
+    except (AttributeError, KeyError, TypeError, RecipeError):
+        return found  # no recipe: it differs
 
 
 def insist_on_stages(run: Run, training: RecordSource) -> None:

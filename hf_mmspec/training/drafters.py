@@ -11,6 +11,7 @@ import torch
 from hf_mmspec.modeling import FAMILIES, Drafter
 from hf_mmspec.modeling.binding import unwrap
 
+from .features.target_layer import TargetLayerError, shape_of
 from .learning.losses import FEATURE_REGRESSION
 from .learning.vocabulary import draft_vocabulary
 from .recipes.recipe import Recipe, RecipeError
@@ -25,7 +26,8 @@ def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.T
             for one.
 
     Raises:
-        RecipeError: the recipe's loss compares states, and the drafter has another width than the target.
+        RecipeError: the recipe's loss compares states, and the drafter has another width than the target; or it
+            compares keys and values, and those have other shapes.
     """
     fields = dict(recipe.drafter)
     text = unwrap(model).config.get_text_config(decoder=True)
@@ -40,7 +42,25 @@ def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.T
     if fields.get("draft_vocab_size"):
         size = min(fields.pop("draft_vocab_size"), real)
         token_ids = draft_vocabulary((answer.tolist() for answer in said), size, real)
-    return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
+    drafter = FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
+    if recipe.kv_layer is not None:
+        insist_on_same_keys(drafter, model, recipe.kv_layer)
+    return drafter
+
+
+def insist_on_same_keys(drafter: Drafter, model: Any, layer: int) -> None:
+    """Raises RecipeError where keys and values of the drafter and of the target's `layer` cannot be compared."""
+    try:
+        wanted = shape_of(model, layer)
+    except TargetLayerError as error:
+        raise RecipeError(f'kv_loss_target "target_layer": {error}, or take "self"') from error
+    config = drafter.config
+    if (config.num_key_value_heads, config.head_dim) != wanted:
+        raise RecipeError(
+            f"kv_loss_target \"target_layer\": the drafter has {config.num_key_value_heads} key heads of size "
+            f"{config.head_dim}, the target's layer {layer} has {wanted[0]} of {wanted[1]}: set "
+            f"drafter.num_key_value_heads={wanted[0]} and drafter.head_dim={wanted[1]}, or take \"self\""
+        )
 
 
 def layers_of(recipe: Recipe, model: Any) -> tuple[int, ...] | None:

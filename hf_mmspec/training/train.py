@@ -27,7 +27,7 @@ from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.order import steps_of, training_order
 from .learning.target_parts import TargetParts
-from .learning.trainer import DrafterTrainer, last_checkpoint, training_arguments
+from .learning.trainer import TERM, DrafterTrainer, last_checkpoint, training_arguments
 from .learning.warm_start import warm_start
 from .processes import processes
 from .recipes.recipe import Stage
@@ -84,8 +84,9 @@ def _train(
     if run.recipe.closed_form_start and not any(begun):
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
         say(f"closed-form start: {judge(drafter)}")
+    losses: dict[str, dict[str, float]] = {}
     for number, stage in enumerate(run.recipe.stages):
-        results = run_stage(run, stage, number, drafter, parts, training, judge, say)
+        results, losses[stage.name] = run_stage(run, stage, number, drafter, parts, training, judge, say)
     state = processes()
     if state.is_main_process:
         module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
@@ -97,6 +98,7 @@ def _train(
             "outside": outside,
             "recipe": run.recipe.as_dict(),
             "results": results,
+            "losses": losses,
             "held_out": {"prompts": len(judge.conversations), "budget": judge.budget},
             "provenance": provenance(),
         }
@@ -129,7 +131,7 @@ def sources(
     validation: Sequence[AnswerSet],
 ) -> tuple[RecordSource, RecordSource]:
     """Records to train on and to measure on."""
-    reader = Reader(model, processor, layers_of(run.recipe, model))
+    reader = Reader(model, processor, layers_of(run.recipe, model), kv_layer=run.recipe.kv_layer)
     everything = RecordSource.open(answers, reader, run.features, run.max_length)
     if validation:
         return everything, RecordSource.open(validation, reader, "auto", run.max_length)
@@ -186,11 +188,11 @@ def run_stage(
     training: RecordSource,
     judge: AcceptanceJudge,
     say: Callable[[str], None],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, float]]:
     """Train one stage, or finish it, or take its result where it is done; `drafter` gets its best weights.
 
     Returns:
-        What the judge said of these.
+        What the judge said of these, and the loss and its terms that were logged last.
     """
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
@@ -209,8 +211,13 @@ def run_stage(
     checkpoint = last_checkpoint(folder)
     say(f"stage {stage.name!r}: {arguments_text(stage, len(picks))}" + (f", from {checkpoint}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    best = max((e for e in trainer.state.log_history if "eval_acceptance_length" in e), key=_length)
-    return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")}
+    history = trainer.state.log_history
+    best = max((e for e in history if "eval_acceptance_length" in e), key=_length)
+    last = next((e for e in reversed(history) if "loss" in e), {})
+    return (
+        {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")},
+        {name: value for name, value in last.items() if name == "loss" or name.startswith(TERM)},
+    )
 
 
 def arguments_text(stage: Stage, picks: int) -> str:

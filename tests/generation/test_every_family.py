@@ -44,6 +44,9 @@ DRAFTERS = {
     "slots_adaptor": ("flash", {"visual": "adaptor"}),
     "eagle_skipped": ("eagle", {"visual": "skipped"}),
 }
+REUSING = ("vispec", "msd", "eagle", "eagle_fixed", "eagle3", "eagle3_narrow")
+for _name in REUSING:
+    DRAFTERS[f"{_name}_reusing"] = (DRAFTERS[_name][0], {**DRAFTERS[_name][1], "accepted_rows": "reuse"})
 SHAPES = {
     "tree": dict(draft_mode="tree", draft_depth=4, draft_top_k=6, draft_total_tokens=26),
     "chain": dict(draft_mode="chain", draft_depth=4, draft_top_k=1, draft_total_tokens=5),

@@ -18,6 +18,7 @@ from hf_mmspec.generation.visual_spans import find_visual_spans
 from hf_mmspec.modeling.binding import unwrap
 
 from .record import Record
+from .target_layer import reading_layer
 
 
 class OtherPromptError(ValueError):
@@ -41,12 +42,14 @@ class Reader:
         model, processor: the target; frozen, quantised or not.
         feature_layers: what the drafter reads, see `Drafter.feature_layers`.
         dtype: of what is kept; None for the target's own.
+        kv_layer: layer whose keys and values are wanted too, see `Record.keys_values`.
     """
 
     model: Any
     processor: Any
     feature_layers: tuple[int, ...] | None = None
     dtype: torch.dtype | None = None
+    kv_layer: int | None = None
 
     @torch.no_grad()
     def read(self, answered: Sequence[Answered]) -> list[Record]:
@@ -65,6 +68,7 @@ class Reader:
             taps = (
                 states if self.feature_layers is None else hooks.enter_context(capture(decoder, self.feature_layers))
             )
+            layer = None if self.kv_layer is None else hooks.enter_context(reading_layer(self.model, self.kv_layer))
             for each in {id(states): states, id(taps): taps}.values():
                 hooks.enter_context(each.listening())
             outputs = self.model(**inputs, logits_to_keep=1, use_cache=False)
@@ -72,7 +76,11 @@ class Reader:
             # once for the batch: each access makes a copy of all of it
             last, embeds = states.features, states.inputs_embeds
             read = last if taps is states else taps.features
-        return [self._record(each, rows[i], read[i], last[i], embeds[i], sizes[i]) for i, each in enumerate(answered)]
+        found = [self._record(each, rows[i], read[i], last[i], embeds[i], sizes[i]) for i, each in enumerate(answered)]
+        if layer is not None:
+            for record, keys_values in zip(found, layer.keys_values, strict=True):
+                record.keys_values = keys_values[: len(record.ids) - 1].to(self.dtype or keys_values.dtype)
+        return found
 
     def _record(
         self,

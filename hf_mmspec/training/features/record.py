@@ -19,6 +19,7 @@ class Record:
         features: `(L - 1, F)` of all positions but the last: the hidden states that the drafter reads.
         states: `(L - 1, H)`, what the target's head reads, where that is not `features` itself.
         image_embeds: `(visual tokens, H)`, the merged embeddings at those spans.
+        keys_values: `(L - 1, 2, kv_heads, head_dim)` of one layer of the target, where they are asked for.
         task: what it is counted under.
     """
 
@@ -28,6 +29,7 @@ class Record:
     features: torch.Tensor
     image_embeds: torch.Tensor
     states: torch.Tensor | None = None
+    keys_values: torch.Tensor | None = None
     task: str = "all"
 
     @property
@@ -45,6 +47,7 @@ class Record:
             ids=self.ids[keep],
             features=self.features[keep[:-1]],
             states=None if self.states is None else self.states[keep[:-1]],
+            keys_values=None if self.keys_values is None else self.keys_values[keep[:-1]],
             prompt_length=int(keep[: self.prompt_length].sum()),
             spans=[],
             image_embeds=self.image_embeds[:0],
@@ -56,6 +59,7 @@ class Record:
             self,
             features=self.features.to(device),
             states=None if self.states is None else self.states.to(device),
+            keys_values=None if self.keys_values is None else self.keys_values.to(device),
             image_embeds=self.image_embeds.to(device),
         )
 
@@ -68,4 +72,5 @@ class Record:
             ids=self.ids[:length],
             features=self.features[: length - 1],
             states=None if self.states is None else self.states[: length - 1],
+            keys_values=None if self.keys_values is None else self.keys_values[: length - 1],
         )

@@ -60,7 +60,11 @@ class RecordSource:
         """
         kept: dict[str, Any] | None = sets[0].manifest.get("features")
         same = all(each.manifest.get("features") == kept for each in sets)
-        fits = kept is not None and kept["layers"] == _layers(reader) and same
+        fits = kept is not None and kept["layers"] == _layers(reader) and same and reader.kv_layer is None
+        if where == "stored" and reader.kv_layer is not None:
+            raise NoRecordsError(
+                "keys and values of a target layer (kv_loss_target) are not stored: read on the fly (--features live)"
+            )
         if where == "stored" and not fits:
             raise NoRecordsError(
                 f"the answers do not keep the hidden states that this drafter reads (layers "

@@ -24,7 +24,7 @@ def collate(records: Sequence[Record], knows: Callable[[torch.Tensor], torch.Ten
     Returns:
         `input_ids (B, N)`, `features (B, N, F)`, `attention_mask` bool `(B, N)`, `image_embeds (visual tokens, H)` of
         all samples in order, `visual_spans` a list for each sample, `states (B, N, H)` where features are something
-        else, and `labels (B, N)`: the token that slot j should predict, j + 2, where that is an answer's and known,
+        else, `keys_values (B, N, 2, kv_heads, head_dim)` where records have them, and `labels (B, N)`: the token that slot j should predict, j + 2, where that is an answer's and known,
         else -100.
         `shift_labels` is the same tensor: transformers' Trainer counts it as it stands.
 
@@ -46,6 +46,8 @@ def collate(records: Sequence[Record], knows: Callable[[torch.Tensor], torch.Ten
     }
     if records[0].states is not None:
         batch["states"] = pad([record.states for record in records if record.states is not None], 0)
+    if records[0].keys_values is not None:
+        batch["keys_values"] = pad([record.keys_values for record in records if record.keys_values is not None], 0)
     return {**batch, "shift_labels": batch["labels"]}
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.modeling.row_drafter import DrafterOutput
 
 from ..recipes.recipe import Stage
 from .collator import IGNORED, first_slots, supervised_at
+from .kv_loss import KV, passes_of, summed_kv_loss
 from .losses import FEATURE_REGRESSION, LOSSES, feature_regression
 from .target_parts import TargetParts
 
@@ -32,8 +34,8 @@ class DrafterWithLoss(nn.Module):
 
     def forward(
         self, num_items_in_batch: torch.Tensor | int | None = None, progress: float = 0.0, **batch: Any
-    ) -> dict[str, torch.Tensor]:
-        """The loss per supervised token.
+    ) -> dict[str, Any]:
+        """The `loss` per supervised token, and its `terms`: what each would be with a weight of 1, without gradient.
 
         Args:
             num_items_in_batch: supervised tokens of everything that is learned from in this step, over accumulation
@@ -46,31 +48,60 @@ class DrafterWithLoss(nn.Module):
         states = batch.get("states", batch["features"])
         wanted = states.roll(-1, dims=1)
         total = torch.zeros((), device=labels.device)
-        for step, hidden in enumerate(self.hidden_states(batch, progress)):
-            rows = supervised_at(labels, step)
+        found = {name: torch.zeros((), device=labels.device) for name in self.weights}
+        out = self.outputs(batch, progress, passes_of(self.stage), self.stage.kv_loss_weight > 0)
+        for step, hidden in enumerate(out.hidden_states or ()):
+            rows, decay = supervised_at(labels, step), self.stage.unroll_decay**step
             if not rows.any():
                 break
-            total = total + self.stage.unroll_decay**step * self.summed_loss(hidden[rows], wanted[rows])
+            terms = self.summed_losses(hidden[rows], wanted[rows]) if step < self.stage.unroll else {}
+            if out.keys_values is not None:
+                terms[KV] = summed_kv_loss(self.stage, out.keys_values, batch, step, rows)
+            total = total + decay * self.weighed(terms)
+            for name, term in terms.items():
+                found[name] += decay * term.detach()
         count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return {"loss": total / count}
+        return {"loss": total / count, "terms": {name: term / count for name, term in found.items()}}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The stage's weights of all terms by name, in the order in which they are added up."""
+        loss = self.stage.loss
+        weights = {name: loss[name] for name in loss if name in LOSSES}
+        weights |= {name: loss[name] for name in loss if name == FEATURE_REGRESSION}
+        return weights | ({KV: self.stage.kv_loss_weight} if self.stage.kv_loss_weight else {})
+
+    def weighed(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The sum of all terms, each times its weight."""
+        total = torch.zeros((), device=next(iter(terms.values())).device)
+        for name, term in terms.items():
+            total = total + self.weights[name] * term
+        return total
 
     def hidden_states(self, batch: dict[str, Any], progress: float = 0.0) -> tuple[torch.Tensor, ...]:
         """The drafter's outputs by pass, each `(B, N, H)`, see `DrafterOutput`."""
+        return self.outputs(batch, progress, self.stage.unroll).hidden_states or ()
+
+    def outputs(
+        self, batch: dict[str, Any], progress: float, passes: int, with_keys_values: bool = False
+    ) -> DrafterOutput:
+        """The drafter's outputs of so many passes."""
         owns = self.drafter.embed_tokens is not None
         options: dict[str, Any] = {"input_ids": batch["input_ids"]} if owns else {}
         rate = self.stage.own_token_rate_at(progress)
         if self.training and rate > 0:
             options |= {"borrowed": self.parts.borrowed, "own_token_rate": rate}
-        out = self.drafter(
+        if with_keys_values:
+            options["with_keys_values"] = True
+        return self.drafter(
             self.noisy(batch["features"], batch["attention_mask"]).to(self.drafter.dtype),
             None if owns else self.merged_embeds(batch),
             batch["visual_spans"],
             batch["attention_mask"],
-            steps=self.stage.unroll,
+            steps=passes,
             unroll_from=first_slots(batch["labels"]),
             **options,
         )
-        return out.hidden_states
 
     @torch.no_grad()
     def merged_embeds(self, batch: dict[str, Any]) -> torch.Tensor:
@@ -91,15 +122,13 @@ class DrafterWithLoss(nn.Module):
         width = self.stage.noise * _NOISE_LENGTH / attention_mask.sum(1)[:, None, None]
         return features + (torch.rand_like(features, dtype=torch.float32) - 0.5) * width
 
-    def summed_loss(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """All terms over the rows `hidden (n, H)` of a pass, where the target's states are `wanted (n, H)`."""
-        terms = self.stage.loss
-        total = torch.zeros((), device=hidden.device)
-        if any(name in LOSSES for name in terms):
+    def summed_losses(self, hidden: torch.Tensor, wanted: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Terms over the rows `hidden (n, H)` of a pass, where the target's states are `wanted (n, H)`."""
+        terms: dict[str, torch.Tensor] = {}
+        if any(name in LOSSES for name in self.stage.loss):
             draft = self.drafter.draft_logits(hidden, self.parts.borrowed).float()
             target = self.parts.logits(wanted)
-            for name in (name for name in terms if name in LOSSES):
-                total = total + terms[name] * LOSSES[name](draft, target).sum()
-        if FEATURE_REGRESSION in terms:
-            total = total + terms[FEATURE_REGRESSION] * feature_regression(hidden, wanted).sum()
-        return total
+            terms = {name: LOSSES[name](draft, target).sum() for name in self.stage.loss if name in LOSSES}
+        if FEATURE_REGRESSION in self.stage.loss:
+            terms[FEATURE_REGRESSION] = feature_regression(hidden, wanted).sum()
+        return terms

@@ -27,6 +27,7 @@ from .order import Pick
 
 Judge = Callable[[Drafter], dict[str, float]]
 BEST = "acceptance_length"  # what a judge's result is called that chooses the checkpoint
+TERM = "loss/"  # what a term of the loss is logged as, before its name
 _PREFIX = "drafter."
 _NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt")  # to go on from a checkpoint of one process or DDP
 _SHARDED = ("pytorch_model_fsdp*", "global_step*")  # FSDP's and DeepSpeed's own files instead
@@ -52,6 +53,8 @@ class DrafterTrainer(Trainer):
         save_minutes: float = 10.0,
     ):
         self._judge, self._make_batch = judge, make_batch
+        self._terms: dict[str, torch.Tensor] = {}
+        self._parts = 0  # of steps, whose terms these are
         super().__init__(
             model=module,
             args=arguments,
@@ -74,7 +77,12 @@ class DrafterTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As Trainer's; the loss also knows how far the stage is."""
         progress = self.state.global_step / max(self.state.max_steps, 1)
-        return super().compute_loss(model, {**inputs, "progress": progress}, return_outputs, num_items_in_batch)
+        inputs = {**inputs, "progress": progress}
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        for name, term in outputs["terms"].items():
+            self._terms[name] = self._terms.get(name, torch.zeros_like(term)) + term
+        self._parts += 1
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """L through `generate`, by the judge; training's random numbers are not touched."""
@@ -88,13 +96,22 @@ class DrafterTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As Trainer's, but a loss that is no number ends the run."""
+        """As Trainer's, with every term of the loss beside it; but a loss that is no number ends the run."""
         if not math.isfinite(logs.get("loss", 0.0)):
             raise NoNumberError(
                 f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in "
                 "float32"
             )
+        if "loss" in logs:
+            logs = {**logs, **self._mean_terms()}
         super().log(logs, start_time)
+
+    def _mean_terms(self) -> dict[str, float]:
+        """Terms per step since they were last asked for, over all processes; before their weights."""
+        steps = self._parts / self.args.gradient_accumulation_steps
+        summed: Any = self.accelerator.reduce(self._terms, "sum")
+        self._terms, self._parts = {}, 0
+        return {f"{TERM}{name}": term.item() / steps for name, term in summed.items()}
 
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self.args.output_dir)

@@ -30,6 +30,7 @@ SCHEDULES = (
     "inverse_sqrt",
 )
 RECORDS = ("all", "text", "pictures", "curriculum")
+KV_TARGETS = ("self", "target_layer")
 
 
 class RecipeError(ValueError):
@@ -77,6 +78,9 @@ class Stage:
         unroll: passes in all; 1 is plain, 2 is ViSpec's shortcut mitigation, more train deeper drafts. FLASH: slots.
         unroll_decay: pass k weighs `unroll_decay ** k`.
         loss: weights of the terms by name (`losses.py`, `feature_regression`).
+        kv_loss_weight: weight of the loss on the drafter's keys and values (`kv_loss.py`); 0 computes none.
+        kv_loss_target: what they are compared with: `"self"`, the drafter's own on the target's features, or
+            `"target_layer"`, those of the target's layer `kv_loss_layer` (counted from the end where negative).
         noise: width of the uniform noise on features, times 512 / length (EAGLE-1).
         own_token_rate: how often FLASH's refiner reads the drafter's own token, at the end; 0 up to
             `own_token_from` (share of the stage), then rising linearly.
@@ -97,6 +101,9 @@ class Stage:
     unroll: int = 1
     unroll_decay: float = 0.8
     loss: dict[str, float] = field(default_factory=lambda: {"soft_cross_entropy": 1.0})
+    kv_loss_weight: float = 0.0
+    kv_loss_target: str = "self"
+    kv_loss_layer: int = -1
     noise: float = 0.0
     own_token_rate: float = 0.0
     own_token_from: float = 0.0
@@ -114,11 +121,19 @@ class Stage:
             raise RecipeError(f"stage {self.name!r}: records must be all, text, pictures or curriculum")
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"stage {self.name!r}: schedule must be one of {', '.join(SCHEDULES)}")
-        for name, least in (("epochs", 0), ("learning_rate", 0), ("batch_size", 1), ("unroll", 1)):
+        if self.kv_loss_target not in KV_TARGETS:
+            raise RecipeError(f"stage {self.name!r}: kv_loss_target must be one of {', '.join(KV_TARGETS)}")
+        least_of = {"epochs": 0, "learning_rate": 0, "batch_size": 1, "unroll": 1, "kv_loss_weight": 0}
+        for name, least in least_of.items():
             if not getattr(self, name) >= least:
                 raise RecipeError(f"stage {self.name!r}: {name} must be at least {least}, got {getattr(self, name)}")
         if len(self.betas) != 2:
             raise RecipeError(f"stage {self.name!r}: betas must be two numbers, got {self.betas}")
+
+    @property
+    def kv_layer(self) -> int | None:
+        """The target's layer whose keys and values this stage compares with; None for none."""
+        return self.kv_loss_layer if self.kv_loss_weight and self.kv_loss_target == "target_layer" else None
 
     def own_token_rate_at(self, progress: float) -> float:
         """Scheduled sampling at a share of the stage that is done."""
@@ -158,8 +173,20 @@ class Recipe:
         for stage in self.stages:
             if stage.own_token_rate and self.family != "flash":
                 raise RecipeError(f"stage {stage.name!r}: own_token_rate is for flash, not for {self.family}")
+            if stage.kv_loss_weight and self.family == "flash":
+                raise RecipeError(
+                    f"stage {stage.name!r}: kv_loss_weight is for drafters that feed on their own outputs; flash "
+                    "drafts all slots from one row and writes no keys and values for drafted tokens: set it to 0"
+                )
+        if len({stage.kv_layer for stage in self.stages} - {None}) > 1:
+            raise RecipeError("kv_loss_layer must be the same in all stages")
         if self.evaluations < 1:
             raise RecipeError(f"evaluations must be at least 1, got {self.evaluations}")
+
+    @property
+    def kv_layer(self) -> int | None:
+        """The target's layer whose keys and values are compared with; None where no stage needs any."""
+        return next((stage.kv_layer for stage in self.stages if stage.kv_layer is not None), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for files."""

@@ -137,13 +137,13 @@ def test_a_disk_without_room_for_the_result(whole, tmp_path, target, processor, 
 
 def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(tmp_path, target, processor, finished, monkeypatch):
     """Otherwise it would go on from there."""
-    real, calls = DrafterWithLoss.summed_loss, []
+    real, calls = DrafterWithLoss.weighed, []
 
-    def third_is_nan(self, hidden, wanted):
+    def third_is_nan(self, terms):
         calls.append(1)
-        return real(self, hidden, wanted) * (float("nan") if len(calls) == 3 else 1)
+        return real(self, terms) * (float("nan") if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(DrafterWithLoss, "summed_loss", third_is_nan)
+    monkeypatch.setattr(DrafterWithLoss, "weighed", third_is_nan)
     run = world.train_run(tmp_path, "eagle", save_minutes=0)
     with pytest.raises(NoNumberError, match="the loss is nan at step 3: lower the learning rate"):
         world.trained(run, target, processor, finished)
