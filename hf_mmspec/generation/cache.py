@@ -79,7 +79,7 @@ class TreeCache(Cache):
         """A copy of `cache` (which stays as it is until `copy_to`) with room for `capacity` rows."""
         tree_cache = cls(num_layers, capacity)
         for mine, theirs in zip(tree_cache.layers, cache.layers, strict=False):
-            if not theirs.is_initialized or theirs.get_seq_length() == 0:
+            if theirs.keys is None or theirs.get_seq_length() == 0:
                 continue
             # A sliding layer has forgotten the rows before its window: their places stay empty, the mask hides them.
             forgotten = theirs.get_seq_length() - theirs.keys.shape[-2]
@@ -96,6 +96,8 @@ class TreeCache(Cache):
         while len(cache.layers) < len(self.layers):
             cache.layers.append(DynamicLayer())
         for mine, theirs in zip(self.layers, cache.layers, strict=True):
+            if not mine.is_initialized:
+                continue
             window = theirs.sliding_window if isinstance(theirs, DynamicSlidingWindowLayer) else mine.length + 1
             first = max(mine.length - window + 1, 0)
             if not theirs.is_initialized:
@@ -108,10 +110,14 @@ class TreeCache(Cache):
 
     def keep(self, start: int, rows: torch.Tensor) -> None:
         """Of the rows written after position `start`, keep `rows` `(k,)` and drop the others, in every layer."""
-        for layer in self.layers:
+        for layer in self._with_rows():
             layer.keep(start, rows.to(layer.keys.device))
 
     def truncate(self, length: int) -> None:
         """Forget all rows from `length` on."""
-        for layer in self.layers:
+        for layer in self._with_rows():
             layer.length = length
+
+    def _with_rows(self) -> list[TreeCacheLayer]:
+        """The layers that hold rows: those that share another layer's never get any."""
+        return [layer for layer in self.layers if layer.is_initialized]
