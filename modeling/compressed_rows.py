@@ -76,10 +76,22 @@ class CompressedRows(VisualRows):
         """All images of a batch at once: `(B, L, H)` unshifted values and each sample's spans, whatever their lengths,
         to `(total images, Q, H)` in order of sample, then image."""
         pieces = [row[start:stop] for row, images in zip(values, spans, strict=True) for start, stop in images]
-        if len({len(piece) for piece in pieces}) == 1:
+        lengths = [len(piece) for piece in pieces]
+        if len(set(lengths)) == 1:
             return self(torch.stack(pieces))
+        if max(lengths) * len(lengths) > 2 * sum(lengths):
+            return self._by_length(pieces)
         mask = pad_rows([torch.ones_like(piece[:, 0], dtype=torch.bool) for piece in pieces])
         return self(pad_rows(pieces), mask)
+
+    def _by_length(self, pieces: list[torch.Tensor]) -> torch.Tensor:
+        """The same without padding: one large picture beside hundreds of frames must not make each of them as long."""
+        members: dict[int, list[int]] = {}
+        for index, piece in enumerate(pieces):
+            members.setdefault(len(piece), []).append(index)
+        order = torch.tensor([index for group in members.values() for index in group])
+        compressed = torch.cat([self(torch.stack([pieces[index] for index in group])) for group in members.values()])
+        return compressed[order.argsort().to(compressed.device)]
 
     def _add_images(self, plan: RowPlan, compressed: torch.Tensor, visual_spans, images, queries) -> None:
         """Fill in compressed rows and global features. `compressed (total images, Q, H)` runs over the whole batch,

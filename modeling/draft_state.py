@@ -19,7 +19,8 @@ class TargetPrompt:
         input_ids: `int64 (1, L)` expanded ids, or None where the caller gave `inputs_embeds`.
         inputs_embeds: `(1, L, H)` merged embeddings as they enter the text decoder, in the target's dtype.
         features: `(1, L, F)` target hidden states that the drafter asked for (`Drafter.feature_layers`).
-        visual_spans: half-open `(start, stop)` for each image in increasing order; adjacent images stay separate.
+        visual_spans: half-open `(start, stop)` for each image, or frame of a video, in increasing order; adjacent
+            ones stay separate.
         start_position: position of the first row, above 0 where the target continues from a filled cache.
     """
 

@@ -84,7 +84,9 @@ def compare(
         torch.manual_seed(0)
         streamer = PrintingStreamer(processor.tokenizer, console)
         runs[name] = answer(target, inputs, Contender(name, arguments), max_new_tokens, temperature, streamer)
-        console.print(f"[dim]{len(runs[name].tokens)} tokens, {rate(runs[name]):.1f} tokens/s[/dim]\n")
+        first = runs[name].time_to_first_token
+        speed = f"{rate(runs[name]):.1f} tokens/s, the first after {first:.2f} s"
+        console.print(f"[dim]{len(runs[name].tokens)} tokens, {speed}[/dim]\n")
     plain, drafted = runs[STOCK], runs["drafter"]
     is_sampled = temperature > 0
     comparison = Comparison(

@@ -86,6 +86,7 @@ class Run:
         emissions: how often the streamer was called. Stock decoding emits once per target forward, so this counts
             forwards for contenders without `speculation`.
         speculation: statistics of our loop; None for contenders that do not use it.
+        time_to_first_token: seconds from the call to the first emission: image encoding and prefill.
     """
 
     tokens: list[int]
@@ -94,6 +95,7 @@ class Run:
     decode_tokens: int
     emissions: int = 0
     speculation: Speculation | None = None
+    time_to_first_token: float = float("nan")
 
 
 def answer(
@@ -130,6 +132,7 @@ def answer(
         decode_tokens=len(tokens) - first[1],
         emissions=len(clock.stamps),
         speculation=getattr(output, "speculation", None),
+        time_to_first_token=first[0] - start,
     )
 
 

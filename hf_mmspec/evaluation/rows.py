@@ -6,6 +6,7 @@ Puts together what `bench.py` collected and `metrics.py` makes of it; writes not
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
+from statistics import median
 from typing import Any
 
 from .bench import Results
@@ -45,6 +46,8 @@ def make_row(results: Results, name: str, tasks: Sequence[str], memory_ratio: fl
         "end_to_end_speedup_interval": interval(end_to_end_rate, runs, stock),
         "decode_tokens_per_second": decode_rate(every_run),
         "stock_decode_tokens_per_second": decode_rate(every_stock),
+        "time_to_first_token": median(run.time_to_first_token for run in every_run),
+        "stock_time_to_first_token": median(run.time_to_first_token for run in every_stock),
         "mean_new_tokens": sum(len(run.tokens) for run in runs[0]) / len(runs[0]),
         "repetitive_answers": sum(is_repetitive(run.tokens) for run in runs[0]),
         **_identity(results, name, tasks),

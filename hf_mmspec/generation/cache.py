@@ -86,7 +86,7 @@ class TreeCache(Cache):
         for mine, theirs in zip(tree_cache.layers, cache.layers, strict=False):
             is_static = isinstance(theirs, StaticLayer)
             length = length_of(theirs) if is_static else theirs.get_seq_length()
-            if not theirs.is_initialized or length == 0:
+            if theirs.keys is None or length == 0:
                 continue
             keys, values = stored_rows(theirs) if is_static else (theirs.keys, theirs.values)
             # A sliding layer has forgotten the rows before its window: their places stay empty, the mask hides them.
@@ -104,6 +104,8 @@ class TreeCache(Cache):
         while len(cache.layers) < len(self.layers):
             cache.layers.append(DynamicLayer())
         for mine, theirs in zip(self.layers, cache.layers, strict=True):
+            if not mine.is_initialized:
+                continue
             if isinstance(theirs, StaticLayer):
                 store_rows(theirs, mine.keys[:, :, : mine.length], mine.values[:, :, : mine.length])
                 del mine.keys, mine.values
@@ -120,10 +122,14 @@ class TreeCache(Cache):
 
     def keep(self, start: int, rows: torch.Tensor) -> None:
         """Of the rows written after position `start`, keep `rows` `(k,)` and drop the others, in every layer."""
-        for layer in self.layers:
+        for layer in self._with_rows():
             layer.keep(start, rows.to(layer.keys.device))
 
     def truncate(self, length: int) -> None:
         """Forget all rows from `length` on."""
-        for layer in self.layers:
+        for layer in self._with_rows():
             layer.length = length
+
+    def _with_rows(self) -> list[TreeCacheLayer]:
+        """The layers that hold rows: those that share another layer's never get any."""
+        return [layer for layer in self.layers if layer.is_initialized]

@@ -59,7 +59,10 @@ class ChainCandidateGenerator(CandidateGenerator):
             return input_ids, None
         hidden_states = model_outputs.hidden_states
         if self._state is None:
-            spans = find_visual_spans(input_ids[0, :-1], self._config, (model_kwargs or {}).get("mm_encoder_outputs"))
+            ids, given = input_ids[0, :-1], model_kwargs or {}
+            positions = given.get("position_ids")
+            grid = None if positions is None or positions.dim() < 3 else positions[:, 0, : len(ids)]
+            spans = find_visual_spans(ids, self._config, given.get("mm_encoder_outputs"), grid)
             prompt = TargetPrompt(input_ids[:, :-1], hidden_states[0], hidden_states[-1], spans)
             self._state = self._drafter.prefill(prompt, input_ids[:, -1:], self._borrowed)
         else:

@@ -24,11 +24,11 @@ class Captured:
 
     @property
     def inputs_embeds(self) -> torch.Tensor:
-        return torch.cat(self.embeds_chunks, dim=1)
+        return _joined(self.embeds_chunks)
 
     @property
     def features(self) -> torch.Tensor:
-        return torch.cat(self.feature_chunks, dim=1)
+        return _joined(self.feature_chunks)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -57,6 +57,8 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
             indices of decoder layers whose inputs are concatenated (EAGLE-3): `hidden_states[i]` in transformers.
     """
     captured, owner = Captured(), threading.get_ident()
+    # Gemma 3n passes several streams `(streams, 1, n, H)` from layer to layer, one of which each layer really computes.
+    stream = getattr(getattr(decoder, "config", None), "altup_active_idx", 0)
 
     def is_mine() -> bool:
         # Another thread may run the same model: its rows belong to its own request. Where it sets or removes its hooks
@@ -73,7 +75,8 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
     def tap(index):
         def before_layer(module, args, kwargs=None):
             if is_mine():
-                captured.tap_rows[index] = args[0] if args else kwargs["hidden_states"]
+                rows = args[0] if args else kwargs["hidden_states"]
+                captured.tap_rows[index] = rows if rows.dim() == 3 else rows[stream]
 
         return before_layer
 
@@ -85,6 +88,7 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         else:
             rows = [captured.tap_rows[index] for index in feature_layers]  # on several devices where the target is
             captured.feature_chunks.append(torch.cat([each.to(rows[-1].device) for each in rows], dim=-1))
+            captured.tap_rows.clear()  # joined; a long prompt should not be held twice
 
     handles = [
         decoder.register_forward_pre_hook(before, with_kwargs=True),
@@ -99,3 +103,8 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         for handle in handles:
             handle.remove()
         captured.clear()
+
+
+def _joined(chunks: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor; a single chunk is not copied, since prompts can be long."""
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)

@@ -110,6 +110,8 @@ def speculative_decoding(
     )
 
 
+# The inputs that hold the pixels of each modality.
+_PIXELS = {"image": ("pixel_values", "image_pixel_values"), "video": ("pixel_values_videos",)}
 # What `generate` hands to an assisted decoding method besides the forward's own arguments.
 _NOT_FOR_THE_FORWARD = ("synced_gpus", "inputs_tensor", "assistant_tokenizer", "tokenizer")
 
@@ -188,7 +190,10 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
             f"{name} runs with {attention!r} attention, which takes no tree masks: load it with "
             'attn_implementation="sdpa" (or "eager").'
         )
-    LayerWindows.of(model.config.get_text_config(decoder=True))
+    try:
+        LayerWindows.of(model.config.get_text_config(decoder=True))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> Cache:
@@ -267,8 +272,8 @@ def _check_images(model: PreTrainedModel, new_ids: torch.Tensor, model_kwargs: d
     """Every placeholder that is not in the cache yet needs pixels."""
     encoded = model_kwargs.get("mm_encoder_outputs") or {}
     for name, token in visual_token_ids(model.config).items():
-        pixels = model_kwargs.get("pixel_values" if name == "image" else "pixel_values_videos")
-        if encoded.get(name) is None and pixels is None and bool((new_ids == token).any()):
+        pixels = [model_kwargs[each] for each in _PIXELS[name] if model_kwargs.get(each) is not None]
+        if encoded.get(name) is None and not pixels and bool((new_ids == token).any()):
             raise ValueError(
                 f"the prompt has {name} placeholders (token {token}) but no {name} was given: pass all that the "
                 f"processor returns, pixel values included, or remove the placeholder."

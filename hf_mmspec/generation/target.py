@@ -15,6 +15,7 @@ from hf_mmspec.modeling import DraftTree, TargetPrompt
 from .answer import StepStates
 from .cache import TreeCache
 from .capture import Captured
+from .decoder_masks import mask_for_wrapper, masks_for_decoder
 from .rope_border import exact_levels
 from .tree_mask import LayerWindows, tree_attention_mask
 from .visual_spans import find_visual_spans
@@ -87,6 +88,9 @@ class Target:
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
         self.cache = self.cache_class.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
+        if self._windows.has_shared:
+            # An integer lets such layers leave out all prompt rows but the last, and drafters read all of them.
+            self._kwargs["logits_to_keep"] = torch.tensor([-1], device=given.device)
         with self._captured.listening():
             outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
         if outputs.get("cache") is not self.cache:
@@ -106,6 +110,7 @@ class Target:
         count = embeds.shape[1]
         ids = input_ids[:, -count:] if input_ids.shape[1] >= count else None
         mask = self._kwargs.get("attention_mask")
+        positions = self._kwargs["position_ids"][..., -count:]
         start = self._past_length
         if mask is not None:
             start = int(mask[:, : self._past_length].sum())
@@ -113,9 +118,12 @@ class Target:
             if not real.all():
                 embeds, features = embeds[:, real.to(embeds.device)], features[:, real.to(features.device)]
                 ids = None if ids is None else ids[:, real.to(ids.device)]
-        spans = (
-            [] if ids is None else find_visual_spans(ids[0], self.model.config, self._kwargs.get("mm_encoder_outputs"))
-        )
+                positions = positions[..., real.to(positions.device)]
+        spans = []
+        if ids is not None:
+            encoded = self._kwargs.get("mm_encoder_outputs")
+            grid = positions[:, 0] if positions.dim() == 3 else None
+            spans = find_visual_spans(ids[0], self.model.config, encoded, grid)
         return TargetPrompt(ids, embeds, features, spans, start)
 
     def _remember_positions(self) -> None:
@@ -132,8 +140,10 @@ class Target:
 
     def verify(self, tree: DraftTree) -> Verified:
         """One forward over all nodes of `tree`, on top of the cache, each node seeing only its own path."""
-        with self._captured.listening():
-            outputs = self.model(**self._verify_inputs(tree), return_dict=True)
+        masks = self._tree_mask(tree)
+        inputs = self._verify_inputs(tree, mask_for_wrapper(masks, self.model.config))
+        with masks_for_decoder(self.model.get_decoder(), masks, self.model.config), self._captured.listening():
+            outputs = self.model(**inputs, return_dict=True)
         features = self._captured.features
         self._captured.clear()
         ancestors = tree.ancestor_mask()
@@ -146,11 +156,14 @@ class Target:
             outputs.get("attentions"),
         )
 
-    def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
-        device = self._device
+    def _tree_mask(self, tree: DraftTree) -> torch.Tensor | dict[str, torch.Tensor]:
         hidden_columns = None
         if self._padding is not None:
             hidden_columns = torch.nn.functional.pad(self._padding, (0, self._length - self._padding.shape[0]))
+        return tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, self._device)
+
+    def _verify_inputs(self, tree: DraftTree, mask: Any) -> dict[str, Any]:
+        device = self._device
         kwargs = {
             name: value for name, value in self._kwargs.items() if name not in ("attention_mask", "position_ids")
         }
@@ -158,7 +171,6 @@ class Target:
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
                 kwargs[name] = torch.zeros((1, len(tree)), dtype=kwargs[name].dtype, device=device)
-        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, device)
         positions = (self._last_position + 1).to(device) + tree.depths.to(device)
         return self.model.prepare_inputs_for_generation(
             tree.tokens[None].to(device),

@@ -14,10 +14,12 @@ from hf_mmspec.modeling import DraftTree
 
 @dataclass(frozen=True)
 class LayerWindows:
-    """Which attention windows the target's layers have: no limit, one limit, or both kinds."""
+    """Which attention windows the target's layers have: no limit, one limit, or both kinds. `has_shared`: some layers
+    have no rows of their own, they read those of a layer before them (Gemma 3n, Gemma 4)."""
 
     has_full: bool
     window: int | None
+    has_shared: bool = False
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> "LayerWindows":
@@ -25,7 +27,7 @@ class LayerWindows:
         cache does not always know them: a user's `DynamicCache()` has no layers yet, and windows all the same.
 
         Raises:
-            ValueError: a layer that cannot be rolled back to a tree path (linear attention, shared rows...), or whose
+            ValueError: a layer that cannot be rolled back to a tree path (linear attention, convolution...), or whose
                 mask is neither full nor a window (chunked attention).
         """
         if getattr(config, "cross_attention_layers", None):
@@ -34,7 +36,7 @@ class LayerWindows:
                 "generate without `assistant_model`."
             )
         kinds, options = get_layer_types_and_kwargs(config)
-        if unknown := sorted(set(kinds) - {"full_attention", "sliding_attention"}):
+        if unknown := sorted(set(kinds) - {"full_attention", "sliding_attention", "dummy"}):
             raise ValueError(
                 "speculative decoding needs layers with full or sliding attention, whose cached rows can be dropped, "
                 f"but this target has {', '.join(unknown)}: generate without `assistant_model`."
@@ -42,7 +44,7 @@ class LayerWindows:
         windows = {option["sliding_window"] for option in options if "sliding_window" in option}
         if len(windows) > 1:
             raise ValueError(f"targets with several window sizes are not supported yet, this one has {windows}.")
-        return cls("full_attention" in kinds, next(iter(windows), None))
+        return cls("full_attention" in kinds, next(iter(windows), None), "dummy" in kinds)
 
 
 def tree_attention_mask(

@@ -1,0 +1,65 @@
+"""Families of targets that people run: with a drafter each gives what `generate` gives, or it is refused by name."""
+
+import pytest
+import torch
+
+from hf_mmspec.modeling import ViSpecDrafter
+from tests.generation.doubles import OracleDrafter, RandomDrafter
+from tests.generation.test_every_family import SHAPES, build
+from tests.generation.test_lossless_greedy import assert_same, new_tokens, run
+
+from . import dense, mrope, refused, windows
+from .family import picture_spans
+
+WORKING = dense.FAMILIES | mrope.FAMILIES | windows.FAMILIES
+DRAFTERS = ("eagle", "vispec", "eagle3")
+NEW = dict(max_new_tokens=20)
+
+
+@pytest.fixture(scope="module", params=WORKING)
+def target(request):
+    """A model, and for each prompt what `generate` answers without a drafter."""
+    family = WORKING[request.param]
+    model = family.model()
+    answers = [(inputs, run(model, inputs, **NEW)) for inputs in family.prompts(model)]
+    assert any(len(set(new_tokens(answer[0], inputs))) > 2 for inputs, answer in answers), "always the same token"
+    return model, answers
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_right_and_wrong_drafts(target, shape):
+    """Whole trees are kept, or none of them; pictures are where the drafter is told."""
+    model, answers = target
+    for inputs, expected in answers:
+        for drafter in (RandomDrafter(model), OracleDrafter(model, new_tokens(expected[0], inputs))):
+            assert_same(expected, run(model, inputs, assistant_model=drafter, **SHAPES[shape], **NEW), shape)
+            assert drafter.prompts[0].visual_spans == picture_spans(inputs["input_ids"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_drafters(target, name, shape):
+    """Random drafters over the answer's own tokens, so that some are accepted."""
+    model, answers = target
+    accepted = 0
+    for inputs, expected in answers:
+        drafter = build(name, model, torch.tensor(new_tokens(expected[0], inputs)).unique())
+        actual = run(model, inputs, assistant_model=drafter, **SHAPES[shape], **NEW)
+        assert_same(expected, actual, (name, shape))
+        accepted += sum(actual[0].speculation.accepted)
+    assert accepted > 0
+
+
+@pytest.mark.parametrize("name", refused.FAMILIES)
+def test_refused_before_any_work(name, monkeypatch):
+    family = refused.FAMILIES[name]
+    model = family.model()
+    drafter = ViSpecDrafter.from_target(model)
+    (inputs,) = family.prompts(model)
+
+    def forward(*args, **kwargs):
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr(model, "forward", forward)
+    with pytest.raises(ValueError, match=type(model).__name__):
+        model.generate(**inputs, assistant_model=drafter)
