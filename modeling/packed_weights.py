@@ -23,7 +23,7 @@ def readable_weight(module: Any) -> torch.Tensor | None:
     Neither shape nor dtype alone tells: 4-bit weights may be stored as bfloat16 (`bnb_4bit_quant_storage`), and
     torchao's subclasses say the shape and dtype that they stand for.
     """
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     if type(weight) not in (torch.Tensor, nn.Parameter) or weight.is_meta or not weight.is_floating_point():
         return None
     size = rows_of(module, weight.shape[0])
@@ -31,7 +31,7 @@ def readable_weight(module: Any) -> torch.Tensor | None:
 
 
 def rows_of(module: Any, default: int) -> int:
-    """Number of rows of a linear layer or an embedding: as the module says, since a packed weight has another shape."""
+    """Rows of a linear layer or an embedding, as the module says them: a packed weight has another shape."""
     for name in ("out_features", "num_embeddings"):
         if isinstance(getattr(module, name, None), int):
             return getattr(module, name)
@@ -53,8 +53,8 @@ def dtype_into(head: Any, model: Any) -> torch.dtype:
 
 @torch.no_grad()
 def head_rows(head: Any, ids: torch.Tensor, hidden_size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Rows `ids` `(n,)` of a head's weight, `(n, hidden_size)` in `dtype`; where they cannot be read, from what the head
-    answers to unit vectors (`hidden_size` forwards of the head, in a few calls).
+    """Rows `ids` `(n,)` of a head's weight, `(n, hidden_size)` in `dtype`; where they cannot be read, from what the
+    head answers to unit vectors (`hidden_size` rows, in a few calls).
 
     Args:
         dtype: what the head takes.
@@ -73,4 +73,3 @@ def head_device(head: Any) -> torch.device | None:
     """Where the head takes its inputs; None where it does not tell."""
     weight = getattr(head, "weight", None)
     return None if weight is None else input_device(weight)
-

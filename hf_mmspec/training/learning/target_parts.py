@@ -20,7 +20,7 @@ class TargetParts:
     """Parts of the target, with no gradient of their own.
 
     Args:
-        borrowed: its embeddings and head, for the drafter; a packed head is a plain layer here, so that gradients pass.
+        borrowed: its embeddings and head, for the drafter; a packed head is a plain layer here: gradients pass.
         head: its own head, packed or not, for what it would say.
         draft_ids: `int64 (V,)` target ids of the draft vocabulary in its own order.
         soft_cap, scale: what the target does behind its head: Gemma's `final_logit_softcapping` (None for none), and a
