@@ -17,7 +17,7 @@ from rich.markup import escape
 from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.card import card
 from hf_mmspec.console.check import check
-from hf_mmspec.console.choices import DTYPES, check_choice
+from hf_mmspec.console.choices import DTYPES, check_choice, check_quantize
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.list import list_drafters
@@ -35,6 +35,7 @@ app = typer.Typer(
 Model = Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")]
 DrafterName = Annotated[str | None, typer.Option("--drafter", help="Drafter: folder or Hub repository.")]
 Dtype = Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")]
+Quantize = Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
@@ -51,6 +52,7 @@ _EXTRAS = {
 def demo(
     drafter: DrafterName = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     threads: Threads = None,
     max_new_tokens: NewTokens = 200,
     output: Annotated[Path, typer.Option(help="Folder for the images and the picture.")] = Path("outputs"),
@@ -58,10 +60,10 @@ def demo(
     """Three held-out images, answered without and with the drafter by the embedded target."""
     console = Console()
     with _one_line_errors():
-        _check_options(None, None, dtype)
+        _check_options(None, None, dtype, quantize)
         from hf_mmspec.console.show import show_samples
 
-        target, processor, loaded = _load(console, None, drafter, dtype, threads)
+        target, processor, loaded = _load(console, None, drafter, dtype, quantize, threads)
         identical = show_samples(target, processor, loaded, console, output, max_new_tokens)
     raise typer.Exit(0 if identical else 1)
 
@@ -76,6 +78,7 @@ def generate(
     model: Model = None,
     drafter: DrafterName = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     threads: Threads = None,
     max_new_tokens: NewTokens = 200,
     temperature: Temperature = 0.0,
@@ -84,13 +87,13 @@ def generate(
     """Your own images and question, and your own model and drafter if you like."""
     console = Console()
     with _one_line_errors():
-        _check_options(model, drafter, dtype)
+        _check_options(model, drafter, dtype, quantize)
         from hf_mmspec.data.picture_file import open_picture
 
         opened = [open_picture(each) for each in image or ()]  # before any model is loaded
         from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
-        target, processor, loaded = _load(console, model, drafter, dtype, threads)
+        target, processor, loaded = _load(console, model, drafter, dtype, quantize, threads)
         identical = show_one(
             target,
             processor,
@@ -107,28 +110,29 @@ def generate(
 
 
 @app.command()
-def doctor(model: Model = None, dtype: Dtype = "auto", threads: Threads = None) -> None:
+def doctor(model: Model = None, dtype: Dtype = "auto", quantize: Quantize = None, threads: Threads = None) -> None:
     """Versions, processor, fast dtype, what n tokens cost here, cached models."""
     console = Console()
     with _one_line_errors():
-        _check_options(None, None, dtype)
+        _check_options(None, None, dtype, quantize)
         use_threads(threads)
         from hf_mmspec.console import doctor as checks
         from hf_mmspec.evaluation.loading import load_target
 
         checks.show_machine(console)
         checks.show_cached_models(console)
-        checks.show_costs(console, load_target(model, dtype)[0])
+        checks.show_costs(console, load_target(model, dtype, quantize)[0])
 
 
-def _check_options(model: str | None, drafter: str | None, dtype: str) -> None:
+def _check_options(model: str | None, drafter: str | None, dtype: str, quantize: str | None) -> None:
     check_choice("--dtype", dtype, DTYPES)
+    check_quantize(quantize)
     if model is not None and drafter is None:
         raise ValueError("a drafter is made for one target: give --drafter together with --model")
 
 
 def _load(
-    console: Console, model: str | None, drafter: str | None, dtype: str, threads: int | None
+    console: Console, model: str | None, drafter: str | None, dtype: str, quantize: str | None, threads: int | None
 ) -> tuple[Any, ...]:
     """Target, processor and drafter; the drafter's config.json comes first, so that a mistyped path fails at once."""
     use_threads(threads)
@@ -138,7 +142,7 @@ def _load(
     drafter = drafter or default_drafter()
     with console.status("loading the models"):
         read_config(drafter, {})
-        target, processor = load_target(model, dtype)
+        target, processor = load_target(model, dtype, quantize)
         loaded = load_drafter(drafter, target)
         loaded.bind(target)
     return target, processor, loaded

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts
+from .packed_weights import dtype_into, input_device, readable_weight, rows_of
 
 logger = logging.get_logger(__name__)
 
@@ -68,23 +69,18 @@ def borrow(config: DrafterConfig, target: Any) -> BorrowedParts:
     check_width(config, text.hidden_size)
     vocab_size = common_vocabulary(config, text.vocab_size)
     _warn_about_other_weights(config, fingerprint(embeddings, head))
-    return BorrowedParts(embeddings, head, vocab_size, head_size=_rows(head, text.vocab_size))
-
-
-def input_device(weight: torch.Tensor) -> torch.device:
-    """Where to put the inputs of the target's module that owns `weight`. Offloaded weights are on "meta" until the
-    module runs, and its hooks then move inputs from anywhere."""
-    return torch.device("cpu") if weight.is_meta else weight.device
+    head_size = rows_of(head, text.vocab_size)
+    return BorrowedParts(embeddings, head, vocab_size, head_size, head_dtype=dtype_into(head, model))
 
 
 def fingerprint(embeddings: nn.Module, head: nn.Module) -> dict[str, list[float]]:
     """Norm and projection of a few fixed rows of embeddings and head: the same in any dtype, other after a rotation,
     a rescaling or another training. A head whose weights are packed (quantized) or offloaded is left out."""
-    ids = torch.tensor(probe_ids(_rows(embeddings, 0)), device=input_device(next(embeddings.parameters())))
+    ids = torch.tensor(probe_ids(rows_of(embeddings, 0)), device=input_device(next(embeddings.parameters())))
     with torch.no_grad():
         prints = {"embed_tokens": describe_rows(embeddings(ids))}
-        weight = getattr(head, "weight", None)
-        if weight is not None and weight.is_floating_point() and weight.ndim == 2 and not weight.is_meta:
+        weight = readable_weight(head)
+        if weight is not None:
             prints["lm_head"] = describe_rows(weight[ids.to(weight.device)])
     return prints
 
@@ -154,14 +150,6 @@ def common_vocabulary(config: DrafterConfig, target_size: int) -> int:
             "to the number of real tokens (len(tokenizer))."
         )
     return real
-
-
-def _rows(module: nn.Module, default: int) -> int:
-    for name in ("out_features", "num_embeddings"):
-        if isinstance(getattr(module, name, None), int):
-            return getattr(module, name)
-    weight = getattr(module, "weight", None)
-    return default if weight is None else weight.shape[0]
 
 
 def _attribute(model: Any, path: str) -> nn.Module | None:

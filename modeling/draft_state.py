@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .drafted_rows import DraftedRows
+from .packed_weights import head_device, readable_weight
 
 
 @dataclass
@@ -48,12 +49,23 @@ class BorrowedParts:
         lm_head: hidden states -> logits over the target's (possibly padded) vocabulary.
         vocab_size: number of real tokens; ids from there on are padding and never proposed.
         head_size: rows of the head, padding included: the width of the target's logits.
+        head_dtype: what the head takes; None where it is its weight's.
     """
 
     embed_tokens: Callable[[torch.Tensor], torch.Tensor]
     lm_head: Callable[[torch.Tensor], torch.Tensor]
     vocab_size: int
     head_size: int
+    head_dtype: torch.dtype | None = None
+
+    def head_input(self, states: torch.Tensor) -> torch.Tensor:
+        """Hidden states `(..., H)` as the head takes them, on its device and in its dtype."""
+        device = head_device(self.lm_head)
+        dtype = self.head_dtype
+        if dtype is None:
+            weight = readable_weight(self.lm_head)
+            dtype = states.dtype if weight is None else weight.dtype
+        return states.to(device=states.device if device is None else device, dtype=dtype)
 
 
 class DrafterCache:

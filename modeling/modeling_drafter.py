@@ -13,13 +13,14 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils.hub import resolve_revision
 
-from .binding import DrafterMismatchError, borrow, describe_target, find_head, input_device, unwrap
+from .binding import DrafterMismatchError, borrow, describe_target, find_head, unwrap
 from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
 from .int8_linear import has_int8_weights, round_linear_layers
 from .own_embeddings import OwnEmbeddings, at_width
+from .packed_weights import dtype_into, head_device, head_rows, input_device
 from .strict_loading import (
     HUB_OPTIONS,
     DrafterLoadError,
@@ -103,7 +104,7 @@ class Drafter(PreTrainedModel):
 
     @classmethod
     def from_target(cls, target: Any, draft_token_ids: torch.Tensor | None = None, **overrides):
-        """An untrained drafter that fits `target`, on its device and in its floating dtype.
+        """An untrained drafter that fits `target`, on its device and in its floating dtype (quantised or not).
 
         Args:
             target: any model with a language-model head.
@@ -124,20 +125,22 @@ class Drafter(PreTrainedModel):
                 f"{described['hidden_size']}: leave hidden_size out. Only an Eagle3Drafter can have another one than "
                 "its target."
             )
-        drafter = cls(config)
+        drafter, head, model = cls(config), find_head(target), unwrap(target)
+        dtype = dtype_into(head, model)
         if drafter.embed_tokens is not None:
-            drafter.embed_tokens.start_from(unwrap(target).get_input_embeddings())
+            drafter.embed_tokens.start_from(model.get_input_embeddings())
         if drafter.lm_head is not None:
             ids = torch.arange(drafter.config.draft_vocab_size) if draft_token_ids is None else draft_token_ids
-            drafter.set_draft_vocabulary(ids, find_head(target))
-        parameter = next(p for p in find_head(target).parameters())
-        dtype = parameter.dtype if parameter.is_floating_point() else target.dtype
-        return drafter.to(device=input_device(parameter), dtype=dtype).eval()
+            drafter.set_draft_vocabulary(ids, head, dtype)
+        return drafter.to(device=head_device(head) or model.device, dtype=dtype).eval()
 
     @torch.no_grad()
-    def set_draft_vocabulary(self, token_ids: torch.Tensor, head: Any) -> None:
+    def set_draft_vocabulary(self, token_ids: torch.Tensor, head: Any, dtype: torch.dtype = torch.float32) -> None:
         """Make draft id i mean `token_ids[i]`, and start the own head from those rows of the target's `head`, brought
         to the drafter's width.
+
+        Args:
+            dtype: what the head takes.
 
         Raises:
             ValueError: ids repeat or leave the target's vocabulary.
@@ -148,10 +151,9 @@ class Drafter(PreTrainedModel):
         d2t = token_ids - torch.arange(len(token_ids), device=token_ids.device)
         check_draft_map(d2t, self.config.vocab_size)
         self.d2t.copy_(d2t)
-        if head.weight.is_floating_point() and head.weight.ndim == 2:
-            ids = token_ids.to(head.weight.device)
-            rows = at_width(lambda at: head.weight[at], ids, self.config.hidden_size)
-            self.lm_head.weight.copy_(rows)
+        rows = head_rows(head, token_ids, self.config.target_width, dtype)
+        everything = torch.arange(len(rows), device=rows.device)
+        self.lm_head.weight.copy_(at_width(lambda at: rows[at], everything, self.config.hidden_size))
 
     # ---- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -165,9 +167,7 @@ class Drafter(PreTrainedModel):
             return logits
         if borrowed is None:
             raise ValueError("this drafter has no head of its own: pass what `bind(target)` returned")
-        weight = getattr(borrowed.lm_head, "weight", hidden)
-        dtype = weight.dtype if weight.is_floating_point() else hidden.dtype
-        logits = borrowed.lm_head(hidden.to(device=input_device(weight), dtype=dtype))
+        logits = borrowed.lm_head(borrowed.head_input(hidden))
         return logits[..., : borrowed.vocab_size].to(hidden.device)
 
     def to_target_ids(self, draft_ids: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from hf_mmspec.evaluation.memory import METHOD, MeasurementError, Question, peak
 from hf_mmspec.evaluation.processors import active_processors
 from hf_mmspec.evaluation.prompts import Prompts, collect_prompts, split_of
 from hf_mmspec.evaluation.report import make_report, write_json
+from hf_mmspec.quantise import quantisation_of
 
 _MEMORY_TOKENS = 128
 _SHOWN = ("drafter", "task", "T", "L", "decode", "end to end", "identical")
@@ -36,7 +37,7 @@ class Run:
     """What is asked for.
 
     Args:
-        model, dtype: as `load_target` takes them.
+        model, dtype, quantize: as `load_target` takes them.
         entries: the drafters, at least one.
         budgets: draft budgets to measure besides the usual one.
         sources: opened from `settings.data` with `options`.
@@ -52,6 +53,7 @@ class Run:
     sources: Mapping[str, Conversations]
     options: Source
     memory: bool = True
+    quantize: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
     files.make_folders()
     draw = _plotter() if files.plots else None  # matplotlib may be missing: better known before than after
     with console.status("loading the models") as status:
-        target, processor = loading.load_target(run.model, run.dtype)
+        target, processor = loading.load_target(run.model, run.dtype, run.quantize)
         contenders = contenders_with(load_drafters(run.entries, target), run.budgets)
         status.update("reading the prompts")
         prompts = collect_prompts(target, processor, run.sources, run.settings.samples, run.settings.tasks)
@@ -85,7 +87,8 @@ def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
         ]
         status.update("peak memory, in processes of their own")
         ratios = _memory(run, console) if run.memory else {}
-    machine = {**machine_facts(target.dtype, target.device), "memory_method": METHOD}
+    packed = quantisation_of(target)
+    machine = {**machine_facts(target.dtype, target.device), "quantization": packed, "memory_method": METHOD}
     report = make_report(results, run.settings, machine, ratios, _found(run, target, prompts))
     _print(report, console)
     _write(report, files)
@@ -102,7 +105,7 @@ def _plotter() -> Any:
 
 def _memory(run: Run, console: Console) -> dict[str, float]:
     source = replace(run.options, data=run.settings.data[0])
-    question = Question(run.model, run.dtype, _MEMORY_TOKENS, source)
+    question = Question(run.model, run.dtype, _MEMORY_TOKENS, source, run.quantize)
     try:
         return peak_memory_ratios(question, run.entries)
     except MeasurementError as error:  # the rest took much longer to measure, and is not lost for it

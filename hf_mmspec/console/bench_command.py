@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hf_mmspec.evaluation.budgets import parse_budget
 
-from .choices import DTYPES, check_choice
+from .choices import DTYPES, check_choice, check_quantize
 
 
 def bench(
@@ -35,6 +35,7 @@ def bench(
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures of it (PNG).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three prompts per task, one repetition.")] = False,
     dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all of the data.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3.")] = None,
@@ -55,6 +56,7 @@ def bench(
     task_column: Annotated[str | None, typer.Option(help="Column that parts the data into tasks.")] = None,
 ) -> None:
     """Stock decoding, our loop, prompt lookup and the drafters take turns; every answer is checked."""
+    check_quantize(quantize)
     _check(dtype, model, drafter, text_only)
     for each in budget or ():
         parse_budget(each)
@@ -80,7 +82,7 @@ def bench(
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
     sources = open_data(settings.data, settings.samples, options)
     use_threads(threads)
-    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, options, memory)
+    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, options, memory, quantize)
     report = show_bench(run, Console(), Files(json_file, markdown, plots))
     raise typer.Exit(_exit_code(report))
 

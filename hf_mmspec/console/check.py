@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 
+from .choices import check_quantize
 from .safe_text import safe
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -21,11 +22,13 @@ def check(
         str | None, typer.Argument(metavar="DRAFTER", help="Folder or Hub repository. Default: the embedded one's.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
 ) -> None:
     """Does this drafter fit this target, and what is it good for here? Exit code 1 where it does not fit."""
     if dtype not in _DTYPES:
         raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
+    check_quantize(quantize)
     model = None if target in (None, _EMBEDDED) else target
     if model is not None and drafter is None:
         raise ValueError("a drafter is made for one target: give both, as in `mmspec check TARGET DRAFTER`")
@@ -40,7 +43,7 @@ def check(
     console.print(f"{safe(drafter)} for {safe(model or 'the embedded default')}", soft_wrap=True)
     fits = True
     with console.status("looking"):
-        for each in examine(model, drafter, dtype):
+        for each in examine(model, drafter, dtype, quantize):
             fits = fits and each.verdict != FAIL
             verdict = f"[{_COLOURS[each.verdict]}]{each.verdict:<4}[/]"
             console.print(f"{verdict}  {safe(each.check):<18} {safe(each.found)}", highlight=False, soft_wrap=True)

@@ -4,10 +4,12 @@ Knows words, not what they stand for; tests compare them with those who do.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FEATURES = ("auto", "stored", "live")
 PRECISIONS = ("auto", "bf16", "fp32")
+QUANTISATIONS = ("nf4", "int8")
 # what `mmspec train --family` understands
 RECIPES = ("vispec", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3")
 
@@ -20,3 +22,12 @@ def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None
     """Raises ValueError for a word that is none of `choices`; None is an option that was not given."""
     if value is not None and value not in choices:
         raise ValueError(f"{option} {value}: choose one of {', '.join(choices)}")
+
+
+def check_quantize(value: str | None) -> None:
+    """Raises ValueError for a word that is none of `QUANTISATIONS`, and ModuleNotFoundError where the package that
+    packs weights is not installed: better known before anything is loaded than after."""
+    check_choice("--quantize", value, QUANTISATIONS)
+    for module in ("bitsandbytes", "accelerate") if value is not None else ():
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .choices import DTYPES, check_choice
+from .choices import DTYPES, check_choice, check_quantize
 
 
 def distil(
@@ -47,10 +47,12 @@ def distil(
     max_skipped: Annotated[float, typer.Option(min=0, max=1, help="Share of samples that may be unusable.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of drawn answers.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
 ) -> None:
     """The target answers your prompts (or the embedded ones); the answers are what `mmspec train` learns from."""
     check_choice("--dtype", dtype, DTYPES)
+    check_quantize(quantize)
     check_choice("--features-dtype", features_dtype, DTYPES[1:])
     from hf_mmspec.training.answers.answering import Answering
 
@@ -78,7 +80,7 @@ def distil(
         seed,
     )
     insist_on_run(run)
-    target, processor = load_for_training(model, dtype)
+    target, processor = load_for_training(model, dtype, quantize)
     console = Console()
     with AnswerBar(console) as bar:
         run_distillation(run, target, processor, bar.say, bar.advance)

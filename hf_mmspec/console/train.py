@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from .choices import DTYPES, FEATURES, PRECISIONS, RECIPES, check_choice
+from .choices import DTYPES, FEATURES, PRECISIONS, RECIPES, check_choice, check_quantize
 
 
 def train(
@@ -39,6 +39,7 @@ def train(
         str, typer.Option(help="tensorboard, wandb, ... as transformers' Trainer knows them.")
     ] = "none",
     dtype: Annotated[str, typer.Option(help="Of the target: auto, float32, bfloat16 or float16.")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
 ) -> None:
     """Trains a drafter; L on held-out prompts chooses the checkpoint, and a killed run goes on where it was."""
@@ -46,6 +47,7 @@ def train(
     check_choice("--features", features, FEATURES)
     check_choice("--precision", precision, PRECISIONS)
     check_choice("--dtype", dtype, DTYPES)
+    check_quantize(quantize)
     from .training_session import (
         insist_on_reporter,
         load_for_training,
@@ -67,7 +69,7 @@ def train(
     from hf_mmspec.training.train import train as run_training
 
     insist_on_place(out)
-    target, processor = load_for_training(model, dtype)
+    target, processor = load_for_training(model, dtype, quantize)
     run = Run(
         chosen,
         out,

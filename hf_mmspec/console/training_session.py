@@ -68,13 +68,13 @@ def quiet(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def load_for_training(model: str | None, dtype: str) -> tuple[Any, Any]:
+def load_for_training(model: str | None, dtype: str, quantize: str | None = None) -> tuple[Any, Any]:
     """The target on this process's device, and its processor."""
     from hf_mmspec.evaluation import loading
     from hf_mmspec.training.processes import processes
 
     state = processes()  # before the model: it knows which device is this process's
-    target, processor = loading.load_target(model, dtype)
+    target, processor = loading.load_target(model, dtype, quantize)
     if getattr(target, "hf_device_map", None) is None and getattr(target, "quantization_method", None) is None:
         target = target.to(state.device)
     return target, processor

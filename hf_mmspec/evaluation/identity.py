@@ -3,6 +3,10 @@
 Half precision rounds differently for one token and for a tree of tokens, so two equally good tokens may swap. Such a
 swap is shown by the target, not assumed: it is run once more on the common prefix, and both tokens must be its best
 ones within a stated epsilon. Anything else is a failure.
+
+Packed layers round what enters them (to eight bits, or to bfloat16 whatever the model's dtype), which enlarges the
+last bits of one layer to whole steps of the next. How far that goes is asked of the target too: it reads its own
+answer token by token and at once, and the margin of its two best tokens moves by so much.
 """
 
 import math
@@ -14,9 +18,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from hf_mmspec.quantise import quantisation_of
+
 # Best logits of language models lie around here. Rounding in the layers below is of that height whatever the best
 # logit of one step happens to be, so epsilon does not shrink with a smaller one.
 LOGIT_HEIGHT = 32.0
+_NOISE_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,36 @@ def _judge(
     scores = next_scores(target, inputs, prefix)
     best = scores.max().item()
     epsilon = tie_epsilon(best, target.dtype)
+    if quantisation_of(target) is not None:
+        epsilon = max(epsilon, reading_noise(target, inputs, len(prefix) + 1))
     if pair[0] is None or pair[1] is None:
         return Difference(len(prefix), pair, math.inf, epsilon)
     gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
     # Where every token is forbidden there is no distance at all: infinity less infinity is not a number.
     return Difference(len(prefix), pair, gap if math.isfinite(gap) else math.inf, epsilon)
+
+
+@torch.no_grad()
+def reading_noise(target: PreTrainedModel, inputs: Mapping[str, Any], count: int) -> float:
+    """By how much the margin between the two best logits of a step moves at most, over the first tokens of the
+    target's own greedy answer, when it reads them all at once instead of one by one. No drafter has a part in it.
+
+    Args:
+        count: tokens of the answer; a few more are taken where that is less than `_NOISE_TOKENS`.
+    """
+    options = {"do_sample": False, "max_new_tokens": max(count, _NOISE_TOKENS)}
+    output = target.generate(**inputs, **options, output_logits=True, return_dict_in_generate=True)
+    start = inputs["input_ids"].shape[1]
+    answer = output.sequences[0, start:].tolist()
+    one_by_one = torch.cat(output.logits).float()
+    longer = {name: _lengthened(name, value, inputs["input_ids"], answer[:-1]) for name, value in inputs.items()}
+    at_once = target(**longer).logits[0, start - 1 :].float().to(one_by_one.device)
+    best, second = one_by_one.topk(2).indices.T.unsqueeze(-1)
+    return (_margin(one_by_one, best, second) - _margin(at_once, best, second)).abs().max().item()
+
+
+def _margin(logits: torch.Tensor, best: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return logits.gather(1, best) - logits.gather(1, second)
 
 
 def next_scores(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from hf_mmspec import AutoDrafter
 from hf_mmspec.demo import fast_dtype, load_default
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.quantise import quantisation
 
 DEFAULT_DRAFTER = "vispec-llava-smollm2-135m"
 
@@ -21,17 +22,25 @@ class NotFoundError(ValueError):
     """Something that a command needs is not there; the message says how to get it."""
 
 
-def load_target(model: str | None = None, dtype: str = "auto") -> tuple[PreTrainedModel, Any]:
+def load_target(
+    model: str | None = None, dtype: str = "auto", quantize: str | None = None
+) -> tuple[PreTrainedModel, Any]:
     """The target in eval mode and its processor.
 
     Args:
         model: folder or Hub repository of any image-text-to-text model; None for the embedded default.
         dtype: `"auto"` for this machine's fast one, or a torch dtype's name.
+        quantize: `"nf4"` or `"int8"` to pack its weights while loading, see `hf_mmspec.quantise`.
+
+    Raises:
+        ImportError: bitsandbytes is missing.
+        QuantisedAlreadyError: a checkpoint that is packed already is to be packed.
     """
     if model is None:
-        return load_default(dtype)
+        return load_default(dtype, quantize)
     chosen = fast_dtype() if dtype == "auto" else getattr(torch, dtype)
-    target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen)
+    packed = {"quantization_config": quantisation(quantize, model, chosen)} if quantize else {}
+    target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen, **packed)
     if not getattr(target, "is_quantized", False):  # those are where their weights were packed
         target = target.to("cuda" if torch.cuda.is_available() else "cpu")
     return target.eval(), AutoProcessor.from_pretrained(model)

@@ -33,12 +33,13 @@ class MeasurementError(RuntimeError):
 @dataclass(frozen=True)
 class Question:
     """What a process is to answer: the first usable prompt of `source`, with the target `model` (None: the embedded
-    one) in `dtype`, up to `max_new_tokens`."""
+    one) in `dtype`, packed as `quantize` says, up to `max_new_tokens`."""
 
     model: str | None
     dtype: str
     max_new_tokens: int
     source: Source = EMBEDDED_SOURCE
+    quantize: str | None = None
 
 
 def peak_memory_ratios(question: Question, drafters: Sequence[Entry]) -> dict[str, float]:
@@ -48,9 +49,21 @@ def peak_memory_ratios(question: Question, drafters: Sequence[Entry]) -> dict[st
         MeasurementError: a process failed, for example because the model does not fit a second time.
     """
     try:
-        alone = _in_new_process(question, None)
-        return {entry.name: _in_new_process(question, entry) / alone for entry in drafters}
-    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        alone = peak_memory(question, None)
+        return {entry.name: peak_memory(question, entry) / alone for entry in drafters}
+    except ArithmeticError as error:
+        raise MeasurementError(f"peak memory was not measured: {error}") from error
+
+
+def peak_memory(question: Question, entry: Entry | None) -> int:
+    """Bytes at the peak of answering with a drafter, or without one, in a fresh process.
+
+    Raises:
+        MeasurementError: the process failed, for example because the model does not fit a second time.
+    """
+    try:
+        return _in_new_process(question, entry)
+    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
         raise MeasurementError(f"peak memory was not measured: {error}") from error
 
 
@@ -75,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _peak(question: Question, entry: Entry | None) -> int:
-    target, processor = load_target(question.model, question.dtype)
+    target, processor = load_target(question.model, question.dtype, question.quantize)
     contender = Contender(STOCK)
     if entry is not None:
         contender = Contender(entry.name, {"assistant_model": load_drafters([entry], target)[entry.name]})

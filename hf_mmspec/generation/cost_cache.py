@@ -5,12 +5,14 @@ holds anything else, or cannot be read or written, is ignored, never fatal.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
 import platform
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
@@ -57,15 +59,39 @@ def cache_folder() -> Path:
 
 
 def fingerprint(*models: PreTrainedModel) -> str:
-    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, kinds of
-    modules, dtype, device and attention implementation of each model."""
+    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, dtype, device,
+    attention implementation and kinds of layers of each model (packed or not, with adapters or without)."""
     facts = [_machine(), torch.__version__, transformers.__version__, str(torch.get_num_threads())]
     for model in models:
         config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
         facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
-        facts += sorted({type(module).__name__ for module in model.modules()})  # packed weights have their own
         facts += [str(model.dtype), str(model.device), str(model.config._attn_implementation)]
+        facts += _kinds_of_layers(model)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+
+
+def _kinds_of_layers(model: PreTrainedModel) -> list[str]:
+    """How many layers there are of each class and kind of weight, and versions of the packages that these are from: a
+    config does not tell what was packed or wrapped after loading."""
+    kinds: Counter[str] = Counter()
+    packages = set()
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            kinds[f"{_name(module)} {_name(parameter)} {parameter.dtype}"] += 1
+            packages |= {type(part).__module__.partition(".")[0] for part in (module, parameter)}
+    return [f"{kind} x {count}" for kind, count in sorted(kinds.items())] + sorted(map(_version, packages))
+
+
+def _name(part: object) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:  # a folder of the user's own, or a module of remote code
+        return ""
 
 
 @cache

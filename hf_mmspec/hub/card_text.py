@@ -63,6 +63,11 @@ def picture_name(number: int) -> str:
 
 
 def _target(facts: CardFacts) -> str:
+    form = facts.training.get("target_quantization")
+    return _named_target(facts) + (f" in {inert(form)}" if form else "")
+
+
+def _named_target(facts: CardFacts) -> str:
     target = facts.target
     if target is None:
         return f"a target of type {inert(facts.config.target_model_type or 'unknown')}"
@@ -107,6 +112,7 @@ def _circumstances(measured: Measured) -> str:
         machine.get("accelerator") or machine.get("cpu"),
         machine.get("threads") and f"{machine['threads']} threads",
         machine.get("dtype"),
+        machine.get("quantization") and f"target in {machine['quantization']}",
         *(f"{package} {versions[package]}" for package in ("torch", "transformers") if versions.get(package)),
         machine.get("git_revision") and f"revision {machine['git_revision']}",
     ]
@@ -264,6 +270,11 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         f"size {config.target_width}, {config.real_vocab_size or config.vocab_size} tokens). `mmspec check` says "
         "whether a target fits. With fine-tuned weights the text stays exact, but fewer drafts are accepted."
     )
+    if form := facts.training.get("target_quantization"):
+        yield (
+            f"It learned from the target in {inert(form)}. With its weights in another form the text is exact "
+            "as well, but fewer drafts may be accepted."
+        )
     yield (
         f"It was made for positions up to {config.max_position_embeddings}; text beyond is exact as well, but may be "
         "drafted badly."

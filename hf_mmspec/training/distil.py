@@ -13,6 +13,7 @@ import torch
 
 from hf_mmspec.data import Source, open_source
 from hf_mmspec.modeling.binding import find_head, fingerprint, unwrap
+from hf_mmspec.quantise import quantisation_of
 
 from .answers.answering import Answering
 from .answers.distil import Distillation, Progress
@@ -97,6 +98,7 @@ def prepare(run: DistilRun, model: Any, processor: Any) -> Distillation:
     manifest = {
         "model": run.target,
         "target_fingerprint": fingerprint(unwrap(model).get_input_embeddings(), find_head(model)),
+        "target_quantization": quantisation_of(model),
         "data": run.known.name if run.known is not None else run.source.data,
         "data_fingerprint": conversations.fingerprint(),
         "prompts": len(conversations),

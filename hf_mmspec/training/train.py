@@ -12,6 +12,7 @@ from transformers import set_seed
 
 from hf_mmspec.hub.names import public_name
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.quantise import quantisation_of
 
 from .answers.store import AnswerSet
 from .checks import OtherTargetError, entries_of, insist_on_stages, insist_on_target, insist_on_work
@@ -80,6 +81,8 @@ def _train(
     insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
     outside = describe(training, held_out, parts, say)
+    for line in other_weights(model, answers):
+        say(line)
     begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(run.recipe.stages))]
     if run.recipe.closed_form_start and not any(begun):
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
@@ -93,6 +96,7 @@ def _train(
         ranks = measure_ranks(module, held_out.records(range(len(held_out))))
         made_by = {
             "target": public_name(run.target),
+            "target_quantization": quantisation_of(model),
             "data": [data_facts(each) for each in answers],
             "records": len(training),
             "outside": outside,
@@ -173,6 +177,22 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     return outside
 
 
+def other_weights(model: Any, answers: Sequence[AnswerSet]) -> Iterator[str]:
+    """A line for each set whose answers the same target gave with its weights in another form."""
+    own = quantisation_of(model)
+    for each in answers:
+        theirs = each.manifest.get("target_quantization")
+        if theirs != own:
+            yield (
+                f"{each.folder.name}: answers of the target {_form(theirs)}, read by it {_form(own)}: distil with "
+                "this one to learn from its own words"
+            )
+
+
+def _form(quantisation: str | None) -> str:
+    return "unquantised" if quantisation is None else f"in {quantisation}"
+
+
 def in_batches(source: RecordSource) -> Any:
     """All records, a list at a time."""
     for start in range(0, len(source), _WARM_START_BATCH):
@@ -227,7 +247,8 @@ def arguments_text(stage: Stage, picks: int) -> str:
 
 def data_facts(answers: AnswerSet) -> dict[str, Any]:
     """What a card may say about the data: no paths of this machine."""
-    kept = {key: answers.manifest[key] for key in ("temperature", "max_new_tokens") if key in answers.manifest}
+    told = ("temperature", "max_new_tokens", "target_quantization")
+    kept = {key: answers.manifest[key] for key in told if key in answers.manifest}
     source = answers.manifest.get("data")
     return {
         "name": answers.folder.name,

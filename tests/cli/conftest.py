@@ -21,7 +21,9 @@ def loaded(tiny_models, monkeypatch):
     names = []
     target, processor, drafter = tiny_models
     monkeypatch.setattr(
-        loading, "load_target", lambda model=None, dtype="auto": names.append(model) or (target, processor)
+        loading,
+        "load_target",
+        lambda model=None, dtype="auto", quantize=None: names.append(model) or (target, processor),
     )
     monkeypatch.setattr(loading, "load_drafter", lambda name, target: names.append(name) or drafter)
     monkeypatch.setattr(auto, "read_config", lambda *_: {"model_type": "vispec"})

@@ -13,6 +13,7 @@ from huggingface_hub.constants import HF_HOME
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from hf_mmspec.modeling.file_modes import follow_umask
+from hf_mmspec.quantise import quantisation
 
 from .base_model import find_gguf, load_base
 from .fast_dtype import fast_dtype
@@ -65,26 +66,30 @@ def _cast_pixels(tower: torch.nn.Module, args: tuple) -> tuple:
     return (args[0].to(next(tower.parameters()).dtype), *args[1:])
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple:
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
+def _load(folder: Path, dtype: torch.dtype, quantize: str | None) -> tuple:
+    packed = {"quantization_config": quantisation(quantize, str(folder), dtype)} if quantize else {}
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True, **packed)
     # CLIP and SigLIP cast their pixels themselves, LeViT does not, and processors give float32
     model.model.vision_tower.register_forward_pre_hook(_cast_pixels)
     return model.eval(), AutoProcessor.from_pretrained(folder, local_files_only=True)
 
 
-def load_default(dtype: torch.dtype | str = "auto") -> tuple:
+def load_default(dtype: torch.dtype | str = "auto", quantize: str | None = None) -> tuple:
     """Returns `(model, processor)`: a `LlavaForConditionalGeneration` in eval mode and its `LlavaProcessor`.
 
     `dtype` is a torch dtype, its name ("bfloat16", "float32"), or "auto" for the machine's fast one. The first call
     merges the committed weights into SmolLM2 (half a minute) and caches 270 MB; the weights are the same bfloat16
-    numbers in every dtype.
+    numbers in every dtype. `quantize` is "nf4" or "int8" for packed weights in the text decoder (bitsandbytes).
+
+    Raises:
+        ImportError: a package that this needs is missing.
     """
     wanted = fast_dtype() if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     folder = ensure_merged()
     try:
-        return _load(folder, wanted)
+        return _load(folder, wanted, quantize)
     except ImportError:  # says nothing about the cache
         raise
     except Exception:  # a truncated file shows in many ways: make the folder anew, once
         shutil.rmtree(folder)
-        return _load(ensure_merged(), wanted)
+        return _load(ensure_merged(), wanted, quantize)

@@ -13,13 +13,13 @@ from .trial import report_trials
 from .weights import compare_weights
 
 
-def examine(model: str | None, drafter: str, dtype: str = "auto") -> Iterator[Finding]:
+def examine(model: str | None, drafter: str, dtype: str = "auto", quantize: str | None = None) -> Iterator[Finding]:
     """Find out whether a drafter fits a target, a finding at a time.
 
     Args:
         model: folder or repository of the target; None for the embedded default.
         drafter: folder or repository of the drafter.
-        dtype: as `load_target` takes it.
+        dtype, quantize: as `load_target` takes them.
 
     Yields:
         Findings. After a FAIL of the configs no weights are loaded; after one of the weights nothing is run.
@@ -32,7 +32,7 @@ def examine(model: str | None, drafter: str, dtype: str = "auto") -> Iterator[Fi
     yield from found
     if any(each.verdict == FAIL for each in found):
         return
-    target, processor = loading.load_target(model, dtype)
+    target, processor = loading.load_target(model, dtype, quantize)
     loaded = loading.load_drafter(drafter, target)
     found = compare_weights(loaded, target, config.dtype)
     yield from found

@@ -15,6 +15,7 @@ import torch
 
 from hf_mmspec.generation.visual_spans import visual_token_ids
 from hf_mmspec.modeling.binding import unwrap
+from hf_mmspec.quantise import quantisation_of
 
 from ..answers.rows import from_row
 from ..answers.store import AnswerSet
@@ -60,10 +61,19 @@ class RecordSource:
         """
         kept: dict[str, Any] | None = sets[0].manifest.get("features")
         same = all(each.manifest.get("features") == kept for each in sets)
-        fits = kept is not None and kept["layers"] == _layers(reader) and same and reader.kv_layer is None
+        read_alike = kept is not None and kept["layers"] == _layers(reader) and same
+        weights = [each.manifest.get("target_quantization") for each in sets]
+        fits = read_alike and all(each == quantisation_of(reader.model) for each in weights)
         if where == "stored" and reader.kv_layer is not None:
             raise NoRecordsError(
                 "keys and values of a target layer (kv_loss_target) are not stored: read on the fly (--features live)"
+            )
+        fits = fits and reader.kv_layer is None
+        if where == "stored" and read_alike and not fits:
+            raise NoRecordsError(
+                f"the hidden states in there are those of the target with its weights as {_named(weights)}, not "
+                f"{quantisation_of(reader.model) or 'unquantised'}: distil with this one, or read them on the fly "
+                "(--features live)"
             )
         if where == "stored" and not fits:
             raise NoRecordsError(
@@ -172,3 +182,7 @@ def _why_not(ids: np.ndarray, prompt_length: int, visual: np.ndarray, max_length
 
 def _layers(reader: Reader) -> list[int] | None:
     return None if reader.feature_layers is None else list(reader.feature_layers)
+
+
+def _named(quantisations: Sequence[str | None]) -> str:
+    return ", ".join(dict.fromkeys(each or "unquantised" for each in quantisations))

@@ -4,7 +4,7 @@ Borrows through the drafter's own checks; runs no layer of the target.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from hf_mmspec.modeling import BorrowedParts, Drafter
 from hf_mmspec.modeling.binding import unwrap
+from hf_mmspec.modeling.packed_weights import head_rows, readable_weight
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class TargetParts:
     """Parts of the target, with no gradient of their own.
 
     Args:
-        borrowed: its embeddings and head.
+        borrowed: its embeddings and head, for the drafter; a packed head is a plain layer here: gradients pass.
+        head: its own head, packed or not, for what it would say.
         draft_ids: `int64 (V,)` target ids of the draft vocabulary in its own order.
         soft_cap, scale: what the target does behind its head: Gemma's `final_logit_softcapping` (None for none), and a
             factor (Cohere's `logit_scale`, Granite's `logits_scaling`).
@@ -29,6 +31,7 @@ class TargetParts:
     """
 
     borrowed: BorrowedParts
+    head: BorrowedParts
     draft_ids: torch.Tensor
     known: torch.Tensor
     soft_cap: float | None = None
@@ -52,24 +55,21 @@ class TargetParts:
         scale = (getattr(text, "logit_scale", None) or 1.0) / (getattr(text, "logits_scaling", None) or 1.0)
         known = torch.zeros(max(borrowed.head_size, drafter.config.vocab_size), dtype=torch.bool)
         known[ids.cpu()] = True
-        head: Any = borrowed.lm_head
-        weight: Any = getattr(head, "weight", None)
-        bias = getattr(head, "bias", None)
-        whole = weight is None or drafter.lm_head is None
-        if whole or not weight.is_floating_point() or weight.ndim != 2 or weight.is_meta:
-            return cls(borrowed, ids, known, soft_cap, scale)
+        weight = readable_weight(borrowed.lm_head)
+        bias = getattr(borrowed.lm_head, "bias", None)
+        if weight is None or drafter.lm_head is None:
+            plain = _with_gradients(borrowed, text.hidden_size) if drafter.lm_head is None else borrowed
+            return cls(plain, borrowed, ids, known, soft_cap, scale)
         rows = weight[ids.to(weight.device)].to(drafter.device)
         own_bias = None if bias is None else bias[ids.to(bias.device)].to(drafter.device)
-        return cls(borrowed, ids, known, soft_cap, scale, rows, own_bias)
+        return cls(borrowed, borrowed, ids, known, soft_cap, scale, rows, own_bias)
 
     @torch.no_grad()
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """The target's logits `(n, V)` over the draft vocabulary, float32, from states `(n, H)`; -inf at ids that
         only pad the vocabulary, as the drafter's own are."""
         if self.head_rows is None:
-            head: Any = self.borrowed.lm_head
-            weight = getattr(head, "weight", states)
-            logits = head(states.to(weight.dtype) if weight.is_floating_point() else states)[..., self.draft_ids]
+            logits = self.head.lm_head(self.head.head_input(states))[..., self.draft_ids]
         else:
             logits = nn.functional.linear(states.to(self.head_rows.dtype), self.head_rows, self.head_bias)
         logits = logits.float() * self.scale
@@ -80,3 +80,17 @@ class TargetParts:
     def knows(self, token_ids: torch.Tensor) -> torch.Tensor:
         """`bool`, as `token_ids`: whether the drafter can say the token at all."""
         return self.known.to(token_ids.device)[token_ids]
+
+
+def _with_gradients(borrowed: BorrowedParts, hidden_size: int) -> BorrowedParts:
+    """The same with a head that gradients pass through: bitsandbytes' packed layers have no backward pass on
+    processors, so that a plain layer with the rows that they stand for takes their place."""
+    head: Any = borrowed.lm_head
+    weight = getattr(head, "weight", None)
+    if readable_weight(head) is not None or weight is None or weight.is_meta:
+        return borrowed
+    dtype = borrowed.head_dtype or torch.float32
+    rows = head_rows(head, torch.arange(borrowed.head_size), hidden_size, dtype)
+    bias = getattr(head, "bias", None)
+    bias = None if bias is None else bias.detach().to(rows)
+    return replace(borrowed, lm_head=lambda states: nn.functional.linear(states, rows, bias))

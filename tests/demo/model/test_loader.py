@@ -120,7 +120,7 @@ def test_a_corrupt_cache_is_made_anew(fake_merge, monkeypatch):
     weights, made = fake_merge
     monkeypatch.setattr(loader, "ensure_merged", lambda w=weights, f=loader.ensure_merged: f(w))
 
-    def load(folder, dtype):
+    def load(folder, dtype, quantize):
         if (folder / "model").read_text() != "whole":
             raise ValueError("truncated")
         return folder, dtype
