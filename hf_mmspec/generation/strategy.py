@@ -28,6 +28,7 @@ from hf_mmspec.modeling.binding import unwrap
 from .answer import Answer
 from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
+from .draft_constraint import constraints_of
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
 from .statistics import SpeculativeOutput
@@ -80,7 +81,8 @@ def speculative_decoding(
     budget = resolve_budget(model, assistant_model, generation_config)
     with capture(model.get_decoder(), assistant_model.feature_layers_of(model)) as captured:
         target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
-        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
+        constraints = constraints_of(logits_processor)
+        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config, constraints)
     answer.end()
 
     cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
