@@ -18,6 +18,7 @@ from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
+from .int8_linear import has_int8_weights, round_linear_layers
 from .own_embeddings import OwnEmbeddings, at_width
 from .strict_loading import (
     HUB_OPTIONS,
@@ -202,6 +203,15 @@ class Drafter(PreTrainedModel):
             raise ValueError(f"this drafter (hidden size {self.config.hidden_size}) needs {needed}")
         return inputs_embeds
 
+    def int8(self):
+        """Rounds the weights of all linear layers to 8 bits, in place, and returns the drafter, as `.bfloat16()` does.
+
+        A draft step on a processor reads every weight for a row or a few, so it takes about half as long. For drafting
+        only: what is rounded cannot be trained or saved.
+        """
+        round_linear_layers(self.eval().requires_grad_(False))
+        return self
+
     def _apply(self, fn, recurse=True):
         # `.to(dtype)` rounds buffers too. Rotary tables in half precision blur positions after the first hundreds, and
         # `from_pretrained(dtype=...)`, which keeps them precise, would then give another drafter.
@@ -244,7 +254,13 @@ class Drafter(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs) -> None:
         """As `PreTrainedModel.save_pretrained`, with generation_config.json and, as remote code, the modules that this
-        family needs: the folder loads where hf_mmspec is not installed. Files follow the umask."""
+        family needs: the folder loads where hf_mmspec is not installed. Files follow the umask.
+
+        Raises:
+            ValueError: the weights were rounded by `int8`.
+        """
+        if has_int8_weights(self):
+            raise ValueError("this drafter's weights were rounded by int8(): save it before that, or load it again")
         hub = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs and push_to_hub}
         self.config.auto_map = self.auto_map()
         super().save_pretrained(save_directory, **kwargs)

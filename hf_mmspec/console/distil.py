@@ -14,7 +14,10 @@ from .choices import DTYPES, check_choice
 def distil(
     out: Annotated[Path, typer.Option(help="Folder for the answers; the same again goes on where it was.")],
     data: Annotated[
-        str, typer.Option(help="Hub data set, folder or table of prompts, or embedded[:scene|chart|dialog|text].")
+        str,
+        typer.Option(
+            help="Hub data set, folder or table of prompts, or embedded[:scene|chart|dialog|rewrite|chat|text]."
+        ),
     ] = "embedded",
     model: Annotated[
         str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")

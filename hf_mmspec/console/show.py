@@ -27,13 +27,13 @@ def show_samples(
     folder: Path,
     max_new_tokens: int,
 ) -> bool:
-    """One held-out image of every task, answered twice, and one picture; returns whether all answers agree."""
+    """One held-out image of three tasks, answered twice, and one picture; returns whether all answers agree."""
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = []
     for index, sample in enumerate(samples("test", n=3)):
         path = folder / f"{sample['task']}.png"
         sample["image"].save(path)
-        conversation = Conversation(sample["messages"], [sample["image"]], task=sample["task"])
+        conversation = Conversation(sample["messages"], sample["images"], task=sample["task"])
         inputs = _inputs(processor, conversation, target)
         if index == 0:
             warm_up(target, drafter, inputs)

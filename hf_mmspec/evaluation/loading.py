@@ -54,6 +54,11 @@ def default_drafter() -> str:
 
 
 def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
-    """The drafter in the target's dtype and on its device; None for the embedded default's."""
+    """The drafter as it drafts fastest for the target: in its dtype and on its device, rounded to int8 on a processor.
+
+    Args:
+        drafter: folder or Hub repository; None for the embedded default's.
+    """
     loaded = AutoDrafter.from_pretrained(drafter or default_drafter())
-    return loaded.to(device=target.device, dtype=target.dtype).eval()
+    ready = loaded.to(device=target.device, dtype=target.dtype).eval()
+    return ready.int8() if target.device.type == "cpu" else ready

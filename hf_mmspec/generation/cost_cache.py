@@ -57,12 +57,13 @@ def cache_folder() -> Path:
 
 
 def fingerprint(*models: PreTrainedModel) -> str:
-    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, dtype, device
-    and attention implementation of each model."""
+    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, kinds of
+    modules, dtype, device and attention implementation of each model."""
     facts = [_machine(), torch.__version__, transformers.__version__, str(torch.get_num_threads())]
     for model in models:
         config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
         facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
+        facts += sorted({type(module).__name__ for module in model.modules()})  # packed weights have their own
         facts += [str(model.dtype), str(model.device), str(model.config._attn_implementation)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 

@@ -13,8 +13,8 @@ FIELDS = ("reasoning", "task", "aspect_ratio", "rewritten_prompt")  # in the ord
 
 SYSTEM_PROMPT = (
     "You rewrite wishes for an image generator. Answer with one JSON object: reasoning (what the pictures show and "
-    f"what is wished), task ({', '.join(TASKS[:-1])} or {TASKS[-1]}), aspect_ratio ({', '.join(ASPECT_RATIOS[:-1])} or "
-    f"{ASPECT_RATIOS[-1]}) and rewritten_prompt (one long and detailed description of the image)."
+    f"what is wished), task ({', '.join(TASKS[:-1])} or {TASKS[-1]}), aspect_ratio ({', '.join(ASPECT_RATIOS[:-1])} "
+    f"or {ASPECT_RATIOS[-1]}) and rewritten_prompt (one long and detailed description of the image)."
 )
 
 

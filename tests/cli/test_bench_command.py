@@ -37,7 +37,7 @@ def test_json_and_markdown_of_the_embedded_data(run, loaded, tmp_path):
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "b.json").read_text())
     assert report["summary"]["vispec"]["identical"] is True
-    assert list(report["summary"]["vispec"]["tasks"]) == ["scene", "chart", "dialog"]
+    assert list(report["summary"]["vispec"]["tasks"]) == ["scene", "chart", "dialog", "rewrite", "chat"]
     assert report["settings"]["samples"] == 1 and report["settings"]["repetitions"] == 1
     assert "| vispec | scene |" in (tmp_path / "b.md").read_text()
     assert "vispec" in result.output and loaded == [None, "the default drafter"]

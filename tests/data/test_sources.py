@@ -325,7 +325,9 @@ def test_unknown_split_of_a_table(folder):
 
 def test_embedded_tasks_take_turns():
     conversations = open_source(Source("embedded", split="test", limit=4, skip=1))
-    assert [each.key for each in conversations] == ["chart/test/0", "dialog/test/0", "scene/test/1", "chart/test/1"]
+    tasks = ("chart", "dialog", "rewrite", "chat")
+    assert [each.key for each in conversations] == [f"{task}/test/0" for task in tasks]
+    assert open_source(Source("embedded", split="test", limit=1, skip=6))[0].key == "chart/test/1"
     assert isinstance(conversations[0].pictures[0], PILImage.Image)
     assert open_source(Source("embedded:chart", split="test", limit=1))[0].messages == conversations[0].messages
 
@@ -341,14 +343,14 @@ def test_embedded_answers_can_be_graded():
 
 def test_embedded_text():
     splits = {split: texts(open_source(Source("embedded:text", split=split))) for split in ("train", "val", "test")}
-    assert {split: len(each) for split, each in splits.items()} == {"train": 256, "val": 32, "test": 32}
-    assert len(set().union(*splits.values())) == 320
+    assert {split: len(each) for split, each in splits.items()} == {"train": 2140, "val": 240, "test": 140}
+    assert len(set().union(*splits.values())) == 2520
     assert open_source(Source("embedded:text"))[3].key == "text/train/3"
 
 
 def test_embedded_errors():
     fails("never ends: say how many with --limit", "embedded")
-    fails("embedded:y: choose one of scene, chart, dialog, text", "embedded:y")
+    fails("embedded:y: choose one of scene, chart, dialog, rewrite, chat, text", "embedded:y")
     fails("no split 'x': choose one of train, val, test", "embedded", split="x", limit=1)
     assert (
         open_source(Source("embedded", limit=2)).fingerprint()

@@ -5,7 +5,7 @@ import torch
 from transformers import ImageTextToTextPipeline, LlavaForConditionalGeneration, LlavaProcessor, pipeline
 
 from hf_mmspec.demo import grade, load_default, samples
-from hf_mmspec.demo.making.evaluate import answer, images_for, with_image
+from hf_mmspec.demo.making.evaluate import answer, images_for, with_images
 from hf_mmspec.demo.model.base_model import MissingBaseError
 from hf_mmspec.evaluation.loading import default_drafter
 from tests.demo.inputs import inputs_of
@@ -35,7 +35,7 @@ def test_it_sees(default):
     scores = {}
     for condition in ("right", "blank"):
         images = images_for(drawn, condition, drawn)
-        asked = [with_image(sample["messages"], image) for sample, image in zip(drawn, images, strict=True)]
+        asked = [with_images(sample["messages"], image) for sample, image in zip(drawn, images, strict=True)]
         rows, _ = answer(*default, asked)
         texts = default[1].batch_decode(rows, skip_special_tokens=True)
         scores[condition] = sum(grade(s, text)["score"] for s, text in zip(drawn, texts, strict=True)) / len(drawn)
@@ -49,7 +49,7 @@ def test_in_a_pipeline_with_the_committed_drafter(default):
     pipe = pipeline("image-text-to-text", model=model, processor=processor, assistant_model=default_drafter())
     without = ImageTextToTextPipeline(model=model, processor=processor, task="image-text-to-text")
     for sample in samples("test", n=3):
-        messages = with_image(sample["messages"], sample["image"])
+        messages = with_images(sample["messages"], sample["images"])
         options = {"max_new_tokens": 40, "return_full_text": False}
         assert pipe(messages, **options)[0]["generated_text"] == without(messages, **options)[0]["generated_text"]
     assert pipe.assistant_model.dtype == torch.float32

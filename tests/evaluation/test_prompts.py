@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from hf_mmspec.data import Columns, DataError, Source
+from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import prompts
 from hf_mmspec.evaluation.prompts import collect_prompts, first_prompt, open_data, unique_names
 
@@ -37,9 +38,10 @@ def collect(target, processor, data, samples, tasks=None, **options):
 def test_the_embedded_tasks_are_those_of_the_test_split(target, processor):
     found = collect(target, processor, ["embedded"], 2)
     assert {task: [prompt.conversation.key for prompt in members] for task, members in found.by_task.items()} == {
-        task: [f"{task}/test/0", f"{task}/test/1"] for task in ("scene", "chart", "dialog")
+        task: [f"{task}/test/0", f"{task}/test/1"] for task in TASKS
     }
-    assert all(prompt.image_tokens == 144 for members in found.by_task.values() for prompt in members)
+    for members in found.by_task.values():
+        assert all(prompt.image_tokens == 144 * len(prompt.conversation.pictures) for prompt in members)
     assert (
         collect(target, processor, ["embedded"], 1, split="val").by_task["scene"][0].conversation.key == "scene/val/0"
     )

@@ -4,6 +4,7 @@
 alone; drafters are measured in `hf_mmspec.evaluation`.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from ..world.samples import TASKS, samples
 from ..world.splits import Split
 
 CONDITIONS = ("right", "blank", "other")
-MAX_NEW_TOKENS = 220
+MAX_NEW_TOKENS = 320
 
 
 class SureMeter(LogitsProcessor):
@@ -40,22 +41,26 @@ class SureMeter(LogitsProcessor):
         return scores
 
 
-def with_image(messages: list[dict], image: Image.Image) -> list[dict]:
-    """The same messages, the image placed in its content part."""
+def with_images(messages: list[dict], images: list[Image.Image]) -> list[dict]:
+    """The same messages, the images placed in their content parts."""
+    left = iter(images)
 
     def fill(part: dict) -> dict:
-        return {**part, "image": image} if part["type"] == "image" else part
+        return {**part, "image": next(left)} if part["type"] == "image" else part
 
     return [{**message, "content": [fill(part) for part in message["content"]]} for message in messages]
 
 
-def images_for(batch: list[dict], condition: str, others: list[dict]) -> Iterator[Image.Image]:
-    """The image each sample is asked about: its own, a grey one, or that of another sample of the task."""
-    for sample, other in zip(batch, others, strict=True):
+def images_for(batch: list[dict], condition: str, others: list[dict]) -> Iterator[list[Image.Image]]:
+    """The images each sample is asked about: its own, grey ones, or as many of other samples of the task."""
+    spare = itertools.cycle([image for other in others for image in other["images"]] or [None])
+    for sample in batch:
         if condition == "blank":
-            yield Image.new("RGB", sample["image"].size, (128, 128, 128))
+            yield [Image.new("RGB", image.size, (128, 128, 128)) for image in sample["images"]]
+        elif condition == "right":
+            yield sample["images"]
         else:
-            yield (sample if condition == "right" else other)["image"]
+            yield [next(spare) for _ in sample["images"]]
 
 
 @torch.inference_mode()
@@ -90,7 +95,7 @@ def _run(model, processor, task: str, condition: str, n: int, batch: int, split:
     for first in range(0, n, batch):
         some = drawn[first : first + batch]
         images = images_for(some, condition, others[first : first + batch])
-        asked = [with_image(sample["messages"], image) for sample, image in zip(some, images, strict=True)]
+        asked = [with_images(sample["messages"], shown) for sample, shown in zip(some, images, strict=True)]
         rows, meter = answer(model, processor, asked)
         for i, (sample, row) in enumerate(zip(some, rows, strict=True)):
             grades.append(grade(sample, processor.tokenizer.decode(row, skip_special_tokens=True)))

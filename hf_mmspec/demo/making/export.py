@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..model.weights import Tensors, save_weights
 from .checkpoint import load_state
-from .stage_language import LORA_SCALE
+from .low_rank import LORA_SCALE
 from .stage_vision import VisionRecipe
 
 
-def lora_tensors(adapter: Tensors) -> Tensors:
+def peft_tensors(adapter: Tensors) -> Tensors:
     """PEFT's `base_model.model.MODULE.lora_A.weight` to `MODULE.A`, and B alike."""
     tensors = {}
     for name, tensor in adapter.items():
@@ -27,19 +27,30 @@ def _part(state: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def export(folder: Path, vision: VisionRecipe, language: str, target: Path) -> None:
-    """Takes `vision.pt` and the adapter of the stage `language` from the training folder."""
-    learner, adapter = load_state(folder / "vision.pt"), load_state(folder / f"{language}.pt")
-    if learner is None or adapter is None:
-        raise FileNotFoundError(f"{folder} has no finished stages vision and {language}: run them first")
+def vision_parts(folder: Path, vision: VisionRecipe) -> tuple[dict[str, Tensors], dict[str, str]]:
+    """Tower and projector of the finished stage `vision`, and the metadata that describes them."""
+    learner = load_state(folder / "vision.pt")
+    if learner is None:
+        raise FileNotFoundError(f"{folder} has no finished stage vision: run it first")
+    state = learner["learner"]
     metadata = {
         "width": str(vision.width),
         "depth": str(vision.depth),
         "lora_scale": str(LORA_SCALE),
         "vision_steps": str(learner["step"]),
-        "language_stage": f"{language} {adapter['step']}",
     }
-    state = learner["learner"]
-    save_weights(
-        target, _part(state, "tower."), _part(state, "projector."), lora_tensors(adapter["adapter"]), metadata
-    )
+    return {"tower": _part(state, "tower."), "projector": _part(state, "projector.")}, metadata
+
+
+def factor_tensors(state: Tensors) -> Tensors:
+    """The factors of the stage `tasks`, `layers/0/MODULE.a`, to `MODULE.A`, and B alike."""
+    return {f"{name[:-2].replace('/', '.')}.{name[-1].upper()}": tensor for name, tensor in state.items()}
+
+
+def export(folder: Path, parts: dict[str, Tensors], metadata: dict[str, str], stage: str, target: Path) -> None:
+    """Writes tower and projector of `parts` with the factors that `stage` has learnt."""
+    state = load_state(folder / f"{stage}.pt")
+    if state is None:
+        raise FileNotFoundError(f"{folder} has no finished stage {stage}: run it first")
+    metadata = {**metadata, "language_stage": f"{stage} {state['step']}"}
+    save_weights(target, parts["tower"], parts["projector"], factor_tensors(state["factors"]), metadata)

@@ -19,11 +19,10 @@ from torch.nn.functional import cross_entropy
 from ..world.words import BACKGROUNDS, COLUMNS, NOUNS, NUMBERS, PATCH_WORDS, ROWS
 from .checkpoint import load_state, save_state
 from .conversation import Conversation, conversation
+from .low_rank import LORA_SCALE, RANK
 from .visual_words import VisualWords
 
 log = logging.getLogger(__name__)
-RANK = 16
-LORA_SCALE = 2.0
 FACT_WEIGHT = 3.0
 IMAGE_TOKEN_ID, PAD_TOKEN_ID = 16, 2  # SmolLM2's spare token and its end of turn
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

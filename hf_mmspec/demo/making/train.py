@@ -1,8 +1,10 @@
 """Trains the embedded default from nothing: `python -m hf_mmspec.demo.making.train`.
 
 Stages: `vision` (tower and projector), `oracle` (LoRA on perfect visual tokens), `real` (LoRA on the tower's tokens),
-`export` (writes the committed weights). Each keeps its state in the folder: a rerun resumes or skips it. The first
-two do not need each other and may run at the same time in two processes. Its border: the order of the stages.
+`talks` (the base's own answers to open questions), `tasks` (all tasks together, from the end of `real` or, where that
+was not run, from the committed weights), `export` (writes the committed weights). Each keeps its state in the folder:
+a rerun resumes or skips it. The first two do not need each other and may run at the same time in two processes. Its
+border: the order of the stages.
 """
 
 import logging
@@ -15,18 +17,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..model.base_model import find_gguf, load_base
 from ..model.loader import cache_home
+from ..model.merge import build_target
 from ..model.processor import with_image_token
-from ..model.weights import WEIGHTS
-from .export import export
+from ..model.weights import WEIGHTS, read_weights
+from .checkpoint import load_state
+from .export import export, peft_tensors, vision_parts
 from .look import real_look
-from .stage_language import LanguageRecipe, add_adapter, oracle_look, train_language
+from .low_rank import add_low_rank
+from .stage_language import LanguageRecipe, add_adapter, fact_weights, oracle_look, train_language
+from .stage_tasks import Learner, TasksRecipe, train_tasks
 from .stage_vision import VisionLearner, VisionRecipe, train_vision
+from .teacher import collect_talks, read_talks
 from .visual_words import VisualWords
 
-STAGES = ("vision", "oracle", "real", "export")
+STAGES = ("vision", "oracle", "real", "talks", "tasks", "export")
 VISION = VisionRecipe()
 ORACLE = LanguageRecipe(name="oracle", steps=50, lr=5e-4)
 REAL = LanguageRecipe(name="real", steps=420, lr=5e-4, first=100_000)
+TASKS = TasksRecipe()
+TALKS = 480
 
 
 def _base(folder: Path) -> tuple[PreTrainedModel, AutoTokenizer]:
@@ -53,6 +62,37 @@ def _train_language(model: PreTrainedModel, tokenizer, vocabulary: VisualWords, 
         train_language(REAL, adapted, table, tokenizer, look, folder)
 
 
+def _start(folder: Path) -> tuple[dict, dict[str, str]]:
+    """Parts and metadata that `tasks` begins with: of the finished stages, or the committed ones."""
+    real = load_state(folder / f"{REAL.name}.pt")
+    if real is None:
+        return read_weights()
+    parts, metadata = vision_parts(folder, VISION)
+    return {**parts, "lora": peft_tensors(real["adapter"])}, metadata
+
+
+def learner(folder: Path) -> tuple[Learner, dict, dict[str, str]]:
+    """What the stage `tasks` trains, and the parts and metadata it began with."""
+    base, tokenizer = _base(folder)
+    parts, metadata = _start(folder)
+    other = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    target = build_target(other, {**parts, "lora": {}}, metadata).to(torch.bfloat16).requires_grad_(False)
+    target.get_decoder().set_attn_implementation("eager")  # whose backward is faster on a processor
+    factors = add_low_rank(target.get_decoder(), parts["lora"])
+    weights = fact_weights(tokenizer, target.get_input_embeddings().num_embeddings)
+    return Learner(target, factors, base.requires_grad_(False), tokenizer, weights), parts, metadata
+
+
+def _talks_and_tasks(stage: str, folder: Path) -> None:
+    path = folder / "talks.jsonl"
+    if stage in ("talks", "all"):
+        collect_talks(*_base(folder), "train", TALKS, path)
+    if stage in ("tasks", "all"):
+        if not (talks := read_talks(path)):
+            raise FileNotFoundError(f"{path} is missing: run the stage talks first")
+        train_tasks(TASKS, learner(folder)[0], talks, folder)
+
+
 def run(stage: str, folder: Path) -> None:
     """One stage, or `all`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +103,10 @@ def run(stage: str, folder: Path) -> None:
             _vision_learner(vocabulary, folder)
         if stage != "vision":
             _train_language(model, tokenizer, vocabulary, folder, real=stage != "oracle")
+    _talks_and_tasks(stage, folder)
     if stage in ("export", "all"):
-        export(folder, VISION, REAL.name, WEIGHTS)
+        parts, metadata = _start(folder)
+        export(folder, parts, metadata, TASKS.name, WEIGHTS)
 
 
 def main(

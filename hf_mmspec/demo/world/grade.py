@@ -3,6 +3,7 @@
 Its border: text against facts. No model, no image.
 """
 
+import json
 import re
 from typing import Any
 
@@ -76,7 +77,42 @@ def _grade_dialog(facts: dict[str, Any], text: str) -> dict[str, float]:
     return {"score": float(said == fact), facts["kind"]: float(said == fact)}
 
 
-_GRADERS = {"scene": _grade_scene, "chart": _grade_chart, "dialog": _grade_dialog}
+def _f1(said: set[str], true: set[str]) -> float:
+    hits = len(said & true)
+    return 2 * hits / (len(said) + len(true)) if hits else float(not said and not true)
+
+
+def _grade_rewrite(facts: dict[str, Any], text: str) -> dict[str, float]:
+    try:
+        made = json.loads(text)
+        prompt, task, ratio = (str(made[name]) for name in ("rewritten_prompt", "task", "aspect_ratio"))
+    except (ValueError, TypeError, KeyError):
+        return dict.fromkeys(("score", "valid", "task", "ratio", "named", "wish"), 0.0)
+    right = {"task": float(task == facts["task"]), "ratio": float(ratio == facts["ratio"])}
+    named = _f1(set(named_nouns(prompt)), set(facts["nouns"]))
+    wish = float(all(key in prompt.lower() for key in facts["keys"]))
+    return {
+        "score": named * wish * right["task"] * right["ratio"],
+        "valid": 1.0,
+        **right,
+        "named": named,
+        "wish": wish,
+    }
+
+
+def _grade_chat(facts: dict[str, Any], text: str) -> dict[str, float]:
+    """Nothing but what a picture shows can be judged in a free answer."""
+    true, said = set(facts.get("nouns", ())), set(named_nouns(text))
+    return {"score": float(bool(true & said)), "precision": len(true & said) / max(len(said), 1)} if true else {}
+
+
+_GRADERS = {
+    "scene": _grade_scene,
+    "chart": _grade_chart,
+    "dialog": _grade_dialog,
+    "rewrite": _grade_rewrite,
+    "chat": _grade_chat,
+}
 
 
 def grade(sample: dict[str, Any], text: str) -> dict[str, float]:
@@ -84,6 +120,8 @@ def grade(sample: dict[str, Any], text: str) -> dict[str, float]:
 
     scene: F1 of the things named (with `recall`, `precision`, `background`); chart: share of (thing, value) pairs
     right, invented pairs counting against it; dialog: the asked fact in the first sentence (again under the kind
-    of question).
+    of question); rewrite: F1 of the things named in the rewritten prompt, 0 where the object, its task, its ratio or a
+    word of the wish is wrong (each apart in `valid`, `task`, `ratio`, `named`, `wish`); chat: whether the answer names
+    anything in the picture (with `precision`), nothing without a picture.
     """
     return _GRADERS[sample["task"]](sample["facts"], text)

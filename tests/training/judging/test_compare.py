@@ -2,6 +2,7 @@
 
 import json
 
+from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.training.judging import compare
 from tests.evaluation.tiny import tiny_drafter, tiny_processor, tiny_target
 
@@ -12,8 +13,8 @@ def test_a_line_for_each_drafter(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compare, "AcceptanceJudge", lambda *args: plain(*args, max_new_tokens=8))
     for name in ("a", "b"):
         tiny_drafter(target).save_pretrained(tmp_path / name)
-    compare.main([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a")], limit=3, skip=0, threads=1)
+    compare.main([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a")], limit=5, skip=0, threads=1)
     first, second, again = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first["drafter"] == str(tmp_path / "a") and second["drafter"] == str(tmp_path / "b")
     assert first == again and first["acceptance_length"] >= 1
-    assert {"acceptance_length/scene", "acceptance_length/chart", "acceptance_length/dialog"} <= set(first)
+    assert {f"acceptance_length/{task}" for task in TASKS} <= set(first)
