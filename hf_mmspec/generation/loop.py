@@ -3,12 +3,15 @@
 Speculative decoding in one page. Knows neither a drafter family nor a target family.
 """
 
+from collections.abc import Sequence
+
 import torch
 from transformers import GenerationConfig
 
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
 
 from .answer import Answer, StepStates
+from .draft_constraint import DraftConstraint, RoundGuidance, propose_guided
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -20,8 +23,10 @@ def decode(
     answer: Answer,
     budget: DraftBudget,
     generation_config: GenerationConfig,
+    constraints: Sequence[DraftConstraint] = (),
 ) -> Speculation:
-    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round."""
+    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round, save
+    for tokens that `constraints` force."""
     speculation = Speculation()
     state: DraftState | None = None
     with speculation.timing("prefill"):
@@ -38,8 +43,11 @@ def decode(
     while not answer.finished:
         with speculation.timing("other"):
             before = dict(speculation.seconds)
-            levels = target.exact_levels(min(budget.depth, answer.tokens_left - 1))
-            tree = _propose(drafter, state, token, budget.limited_to(levels), temperature, answer, speculation)
+            guidance = _guidance(constraints, target, answer, speculation)
+            forced = 0 if guidance is None else len(guidance.forced)
+            levels = target.exact_levels(min(forced + budget.depth, answer.tokens_left - 1))
+            limited = budget.limited_to(levels - forced)
+            tree = _propose(drafter, state, token, limited, temperature, answer, speculation, guidance)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
                 verified = target.verify(tree)
                 if verified.logits.device.type != "cpu":
@@ -54,6 +62,7 @@ def decode(
                     drafter.extend(state, kept, _as_row(tokens, answer))
             speculation.accepted.append(len(path) - 1)
             speculation.drafted.append(len(tree) - 1)
+            speculation.forced.append(min(forced, len(path) - 1))
         # `other` took the time of the whole round: what the models used of it is counted above.
         for part in ("draft", "verify"):
             speculation.seconds["other"] -= speculation.seconds[part] - before[part]
@@ -86,8 +95,21 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
         path.append(node)
 
 
-def _propose(drafter, state, token, budget, temperature, answer, speculation) -> DraftTree:
+def _guidance(constraints, target, answer, speculation) -> RoundGuidance | None:
+    """What is known about the next tokens beforehand; None where no processor can tell."""
+    if not constraints:
+        return None
+    with speculation.timing("draft"):
+        levels = target.exact_levels(answer.tokens_left - 1)
+        return RoundGuidance(constraints, answer.ids[0].tolist(), levels)
+
+
+def _propose(drafter, state, token, budget, temperature, answer, speculation, guidance) -> DraftTree:
     """The next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
+    if guidance is not None:
+        with speculation.timing("draft"):
+            root = torch.tensor([token], device=answer.ids.device)
+            return propose_guided(drafter, state, root, budget, temperature, guidance)
     if state is None or budget.depth == 0:
         return DraftTree.root_only(torch.tensor([token], device=answer.ids.device))
     with speculation.timing("draft"):

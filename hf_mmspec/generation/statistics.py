@@ -18,12 +18,14 @@ class Speculation:
     Attributes:
         accepted: drafted tokens that were kept, per round (the bonus token not counted).
         drafted: drafted tokens that were checked, per round (the root not counted).
+        forced: those of `accepted` that a logits processor had forced, known without drafting, per round.
         seconds: wall-clock time of `prefill` (target and drafter), `draft`, `verify` (target forwards over trees)
             and `other` (everything else: acceptance, processors, stopping, caches, streaming).
     """
 
     accepted: list[int] = field(default_factory=list)
     drafted: list[int] = field(default_factory=list)
+    forced: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"prefill": 0.0, "draft": 0.0, "verify": 0.0, "other": 0.0}
     )

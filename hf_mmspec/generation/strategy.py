@@ -32,6 +32,7 @@ from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
+from .draft_constraint import constraints_of
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
 from .static_rows import room_of
@@ -93,7 +94,8 @@ def speculative_decoding(
             if compiled is None
             else CompiledTarget(compiled, model_kwargs, captured, room, feature_layers)
         )
-        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
+        constraints = constraints_of(logits_processor)
+        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config, constraints)
     answer.end()
 
     cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
