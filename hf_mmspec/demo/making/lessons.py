@@ -63,12 +63,12 @@ def rewrite_lesson(tokenizer, split: Split, index: int) -> Lesson:
     return Lesson(*_encode(tokenizer, made["messages"], answer), made["images"])
 
 
-def talk_lesson(tokenizer, talk: Talk) -> Lesson:
+def talk_lesson(tokenizer, talk: Talk, split: Split = "train") -> Lesson:
     """A free answer of the base; one that did not come to an end teaches no end."""
     seen = talk.scene is not None
-    images = [scene.paint(draw_scene("train", talk.scene))] if talk.scene is not None else []
+    images = [scene.paint(draw_scene(split, talk.scene))] if talk.scene is not None else []
     ids, labels = _encode(tokenizer, [user(talk.question, with_image=seen)], talk.answer)
-    known, _ = _encode(tokenizer, [user(told(talk.question, talk.scene, "train"))], talk.answer)
+    known, _ = _encode(tokenizer, [user(told(talk.question, talk.scene, split))], talk.answer)
     return Lesson(ids[:-1], labels[:-1], images, known[:-1])
 
 

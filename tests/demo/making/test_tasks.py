@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGener
 
 from hf_mmspec.demo.making import stage_tasks
 from hf_mmspec.demo.making.checkpoint import load_state
+from hf_mmspec.demo.making.kept_talk import compare
 from hf_mmspec.demo.making.lessons import Lesson, lesson, rewrite_lesson, talk_lesson
 from hf_mmspec.demo.making.low_rank import LORA_SCALE, add_low_rank, lora_tensors
 from hf_mmspec.demo.making.stage_tasks import Learner, TasksRecipe, lesson_loss, train_tasks
@@ -150,3 +151,14 @@ def test_the_base_is_asked_what_is_not_answered_yet(tokenizer, tmp_path, monkeyp
     assert [scene is None for _, scene in asked] == [True, False, True, False]
     assert told(*asked[0], "train") == asked[0][0]
     assert told(*asked[1], "train").endswith(f"\n{asked[1][0]}")
+
+
+def test_an_unchanged_model_has_kept_all_of_its_talk(learner):
+    talks = [talk_lesson(learner.tokenizer, TALKS[0])]
+    kept = compare(learner, talks)
+    assert kept["kl"] == pytest.approx(0, abs=1e-5)
+    assert kept["agreement"] == 1
+    assert kept["entropy"] == pytest.approx(kept["base_entropy"], rel=1e-4)
+    with torch.no_grad():
+        learner.factors[MODULE].b += 10
+    assert compare(learner, talks)["kl"] > 1e-5
