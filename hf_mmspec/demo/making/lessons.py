@@ -20,8 +20,8 @@ from ..world.splits import Split, draw_chart, draw_scene
 from .conversation import draw_turns, encode
 from .teacher import Talk, told
 
-# Of twenty lessons: 7 rewrites, 4 talks, 9 conversations about a scene or a chart.
-_ORDER = tuple("rtcrctcrcrctcrcrctrc")
+# Of twenty lessons: 12 rewrites, 3 talks, 5 conversations about a scene or a chart.
+_ORDER = tuple("rrtrcrrcrrtrcrrcrrtc")
 CUT_SHORT = 0.15  # share of the rewrites whose reasoning is broken off, as a thinking budget does
 
 
