@@ -20,7 +20,7 @@ from .checkpoint import load_state, save_state
 from .lessons import Lesson, lesson
 from .low_rank import LowRank
 from .pictures import to_pixels
-from .stage_language import IMAGE_TOKEN_ID, PAD_TOKEN_ID
+from .stage_language import FACT_WEIGHT, IMAGE_TOKEN_ID, PAD_TOKEN_ID, fact_weights
 from .teacher import Talk
 
 log = logging.getLogger(__name__)
