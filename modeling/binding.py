@@ -158,6 +158,11 @@ def _attribute(model: Any, path: str) -> nn.Module | None:
     return model
 
 
+def _largest(size: int | list[int]) -> int:
+    """One size, also where layers have one each (Gemma 3n)."""
+    return size if isinstance(size, int) else max(size)
+
+
 def describe_target(target: Any) -> dict[str, Any]:
     """Config fields of a drafter that fits `target`: sizes of its text decoder, family and fingerprint. M-RoPE targets
     give plain rotary embeddings with their theta, as all published drafters use them."""
@@ -169,7 +174,7 @@ def describe_target(target: Any) -> dict[str, Any]:
     return {
         "vocab_size": text.vocab_size,
         "hidden_size": text.hidden_size,
-        "intermediate_size": text.intermediate_size,
+        "intermediate_size": _largest(text.intermediate_size),
         "num_attention_heads": layer.num_attention_heads,
         "num_key_value_heads": layer.num_key_value_heads,
         "head_dim": getattr(layer, "head_dim", None) or 0,

@@ -17,8 +17,8 @@ DEFINITIONS = {
     "first emission to the last (seen by a streamer), so image encoding and prefill are outside.",
     "end_to_end_speedup": "The same with all new tokens over the time of the whole `generate` call, image encoding "
     "and prefill included; image preprocessing and tokenisation are outside on both sides.",
-    "time_to_first_token": "Seconds from the call of `generate` to the first emission: image or video encoding and the "
-    "target's prefill (the drafter reads the prompt afterwards). Median over prompts and repetitions.",
+    "time_to_first_token": "Seconds from the call of `generate` to the first emission: image or video encoding and "
+    "the target's prefill (the drafter reads the prompt afterwards). Median over prompts and repetitions.",
     "interval": "95 % bootstrap over prompts and repetitions (1,000 draws, fixed seed).",
     "verify_growth": "v: seconds that a round spends in the target's forward over the tree, relative to the seconds "
     "of a token of stock `generate`; from the rounds and runs that were timed.",

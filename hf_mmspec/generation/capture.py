@@ -57,7 +57,7 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
             indices of decoder layers whose inputs are concatenated (EAGLE-3): `hidden_states[i]` in transformers.
     """
     captured, owner = Captured(), threading.get_ident()
-    # Gemma 3n passes several streams `(streams, 1, n, H)` from layer to layer, one of which each layer really computes.
+    # Gemma 3n hands several streams `(streams, 1, n, H)` from layer to layer, one of which a layer really computes.
     stream = getattr(getattr(decoder, "config", None), "altup_active_idx", 0)
 
     def is_mine() -> bool:

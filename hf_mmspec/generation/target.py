@@ -24,6 +24,8 @@ from .visual_spans import find_visual_spans
 _FIRST_GUESS_OF_NEW_TOKENS = 1024
 # Inputs with one entry per token: the tokens of a tree are text, so theirs are zeros.
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+# Inputs of the prompt that `generate` hands to every forward (Phi-4): a drafted placeholder must not ask for them.
+_PROMPT_ONLY = ("image_pixel_values", "audio_input_features")
 
 
 @dataclass
@@ -164,9 +166,8 @@ class Target:
 
     def _verify_inputs(self, tree: DraftTree, mask: Any) -> dict[str, Any]:
         device = self._device
-        kwargs = {
-            name: value for name, value in self._kwargs.items() if name not in ("attention_mask", "position_ids")
-        }
+        left_out = ("attention_mask", "position_ids", *_PROMPT_ONLY)
+        kwargs = {name: value for name, value in self._kwargs.items() if name not in left_out}
         kwargs["logits_to_keep"] = 0
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:

@@ -16,11 +16,8 @@ _MODALITIES = ("image", "video")
 def visual_token_ids(config: PreTrainedConfig) -> dict[str, int]:
     """The placeholder ids that `config` declares, or its vision part (Phi-4), for example `{"image": 32000}`."""
     parts = (config, getattr(config, "vision_config", None))
-    found = {}
-    for name in _MODALITIES:
-        ids = [getattr(part, f"{name}_token_id", None) for part in parts]
-        found |= {name: token for token in ids[::-1] if isinstance(token, int)}
-    return found
+    ids = {name: [getattr(part, f"{name}_token_id", None) for part in parts] for name in _MODALITIES}
+    return {name: next(filter(None, found)) for name, found in ids.items() if any(found)}
 
 
 def find_visual_spans(

@@ -17,10 +17,10 @@ from .test_videos import TARGETS as WITH_VIDEOS
 
 HEAD = """# Families of targets
 
-Nothing in the package knows a family; a family works where its decoder can be checked on a tree, and is refused by name
-before any work where it cannot. These are tested, each as a tiny model of transformers' own class with random weights:
-in float32 the same tokens, scores, logits and cache as `generate` without a drafter, for drafts that are right, wrong
-and mixed, in trees and chains. Decoders of text alone work by the same code (`tests/generation/test_other_families.py`).
+A family works where its decoder can check a tree of drafts, and is refused by name before any work where it cannot.
+These are tested, each as a tiny model of transformers' own class with random weights: in float32 the same tokens,
+scores, logits and cache as `generate` without a drafter, for drafts that are right, wrong and mixed, in trees and
+chains. Decoders of text alone work by the same code (`tests/generation/test_other_families.py`).
 
 * **positions**: rotary positions of a token. *Three* is M-RoPE: time, row and column.
 * **windows**: layers that see a limited number of tokens. *Some* have full layers beside them.
@@ -37,11 +37,11 @@ Each frame is a span of its own for the drafter: ViSpec's adaptor makes `num_q -
 patch* (two pictures of the video). One compressed picture for a whole video would have to hold minutes in one row, and
 could not hold Qwen3-VL's frames, which have time stamps between them; per frame, a drafter trained on pictures knows
 what it gets. The global feature that ViSpec's text rows see is that of the last frame before them. Frames are found by
-text between them (Qwen3-VL), by the positions, which begin in the same corner for each (Qwen2.5-VL), or by the number of
-pictures that the tower encoded (LLaVA-OneVision); where none of these tells, a video is one span.
+text between them (Qwen3-VL), by the positions, which begin in the same corner for each (Qwen2.5-VL), or by the number
+of pictures that the tower encoded (LLaVA-OneVision); where none of these tells, a video is one span.
 
-A target of hundreds of frames spends its time in the prefill, which no drafter makes shorter. It computes the logits of
-the last position only and keeps, for the drafter, the embeddings and the features that it reads
+With hundreds of frames most of the time goes into the prefill, which no drafter makes shorter. It computes the logits
+of the last position only and keeps, for the drafter, the embeddings and the features that it reads
 (`tests/generation/test_long_prompts.py`). `mmspec bench` reports `time_to_first_token` for each contender.
 """
 
@@ -59,7 +59,9 @@ def _lines() -> Iterator[str]:
     for name, family in WORKING.items():
         model = family.model()
         text = model.config.get_text_config(decoder=True)
-        yield _row(name, _class(model), works_with, _positions(text), _windows(text), _tested(name, family), family.note)
+        yield _row(
+            name, _class(model), works_with, _positions(text), _windows(text), _tested(name, family), family.note
+        )
     yield ""
     yield "| refused | class | because |"
     yield "|---|---|---|"

@@ -1,4 +1,4 @@
-"""Videos: each frame has a span of its own, and answers are those of `generate`, with pictures in the same prompt too."""
+"""Videos: each frame has a span of its own, and answers are those of `generate`, with pictures beside them too."""
 
 import pytest
 import torch

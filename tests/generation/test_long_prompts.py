@@ -10,6 +10,7 @@ from hf_mmspec.modeling import Eagle3Drafter, ViSpecDrafter
 
 from . import tiny
 from .doubles import RandomDrafter
+from .test_lossless_greedy import SHAPES
 
 LENGTH = 600
 
@@ -33,7 +34,7 @@ def test_no_logits_of_the_prompt():
     model, inputs = tiny.llava(), tiny.llava_prompt(0, images=2, length=LENGTH)
     for drafter in (ViSpecDrafter.from_target(model), Eagle3Drafter.from_target(model, feature_layers=[0, 1])):
         with Rows() as rows:
-            model.generate(**inputs, assistant_model=drafter, max_new_tokens=8, draft_total_tokens=6, draft_depth=2)
+            model.generate(**inputs, assistant_model=drafter, max_new_tokens=8, **SHAPES["narrow"])
         assert 0 < rows.most <= tiny.VOCAB  # embeddings of the whole vocabulary have their own width
 
 
@@ -52,5 +53,5 @@ def test_only_what_is_read_stays(layers):
             found.append({each.untyped_storage().data_ptr() for each in alive if each.is_floating_point()})
             return super().prefill(prompt, *args)
 
-    model.generate(**inputs, assistant_model=Watching(model), max_new_tokens=4, draft_depth=2)
+    model.generate(**inputs, assistant_model=Watching(model), max_new_tokens=4, **SHAPES["chain"])
     assert len(found[0]) <= 2
