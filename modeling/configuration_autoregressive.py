@@ -17,7 +17,7 @@ class AutoregressiveConfig(VisualConfig):
     Args:
         accepted_rows: `"refresh"`: after each round all accepted tokens are read again, with the target's features.
             `"reuse"`: rows that were written while these tokens were drafted stay in the cache; only tokens without
-            one are read, which are the bonus token and, at times, the last accepted one. What is generated is the same.
+            one are read, which are the bonus token and, at times, the last accepted one. Answers are the same.
 
     Raises:
         StrictDataclassError: an unknown choice (and see `VisualConfig`).

@@ -27,7 +27,8 @@ class Eagle3Config(AutoregressiveConfig):
 
     Raises:
         StrictDataclassError: `feature_layers` is empty, not increasing, or negative; a drafter of another width than
-            its target has no head of its own, or reads the target's embeddings of images (and see `AutoregressiveConfig`).
+            its target has no head of its own, or reads the target's embeddings of images (and see
+            `AutoregressiveConfig`).
     """
 
     model_type = "eagle3"

@@ -42,8 +42,8 @@ class FlashConfig(VisualConfig):
     def __post_init__(self, **kwargs):
         if "accepted_rows" in kwargs:
             raise ValueError(
-                "accepted_rows is for drafters that feed on their own outputs. FLASH drafts all slots from one row and "
-                "writes none for the tokens that it drafts, so there is none to reuse: leave it out"
+                "accepted_rows is for drafters that feed on their own outputs. FLASH drafts all slots from one row "
+                "and writes none for the tokens that it drafts, so there is none to reuse: leave it out"
             )
         if not self.refiner_size:
             self.refiner_size = max(self.hidden_size // 8, 1)

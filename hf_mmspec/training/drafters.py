@@ -57,9 +57,9 @@ def insist_on_same_keys(drafter: Drafter, model: Any, layer: int) -> None:
     config = drafter.config
     if (config.num_key_value_heads, config.head_dim) != wanted:
         raise RecipeError(
-            f"kv_loss_target \"target_layer\": the drafter has {config.num_key_value_heads} key heads of size "
+            f'kv_loss_target "target_layer": the drafter has {config.num_key_value_heads} key heads of size '
             f"{config.head_dim}, the target's layer {layer} has {wanted[0]} of {wanted[1]}: set "
-            f"drafter.num_key_value_heads={wanted[0]} and drafter.head_dim={wanted[1]}, or take \"self\""
+            f'drafter.num_key_value_heads={wanted[0]} and drafter.head_dim={wanted[1]}, or take "self"'
         )
 
 

@@ -233,7 +233,7 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = trainer.state.log_history
     best = max((e for e in history if "eval_acceptance_length" in e), key=_length)
-    last = next((e for e in reversed(history) if "loss" in e), {})
+    last: dict[str, float] = next((e for e in reversed(history) if "loss" in e), {})
     return (
         {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")},
         {name: value for name, value in last.items() if name == "loss" or name.startswith(TERM)},

@@ -49,9 +49,7 @@ def test_sampled_chains_over_reused_rows_keep_the_targets_distribution():
     step = (target.table / TEMPERATURE).softmax(-1).double()
     expected = ((step @ step @ step)[0][:, None] * step).flatten() * DRAWS
     common = expected >= 5
-    observed, wanted = (
-        torch.cat([each[common], each[~common].sum()[None]]) for each in (counts.flatten(), expected)
-    )
+    observed, wanted = (torch.cat([each[common], each[~common].sum()[None]]) for each in (counts.flatten(), expected))
     assert chisquare(observed, wanted / wanted.sum() * observed.sum()).pvalue > 1e-3
 
 

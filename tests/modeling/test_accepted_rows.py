@@ -24,7 +24,8 @@ every_drafter = pytest.mark.parametrize("name", AUTOREGRESSIVE)
 
 @cache
 def made(name):
-    return build(name, accepted_rows="reuse"), tiny.borrowed()
+    """In float64: some of these random drafters multiply rounding errors from row to row."""
+    return build(name, accepted_rows="reuse").double(), tiny.borrowed()
 
 
 def begun(name):
@@ -60,11 +61,11 @@ def row_by_row(drafter, state, tokens, features):
 
 
 def close(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-8)
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @torch.no_grad()
 def test_rows_of_any_accepted_path_stay_and_the_rest_is_read(data):
     """Two rounds, whatever is accepted in each: the cache holds the drafted rows of accepted tokens and target rows of
@@ -75,8 +76,9 @@ def test_rows_of_any_accepted_path_stay_and_the_rest_is_read(data):
     for round_ in range(2):
         tree = drafter.propose(state, budget)
         tokens = path_to(tree, data.draw(st.integers(0, len(tree) - 1)))
-        features = torch.randn(1, len(tokens) + 1, width, generator=torch.Generator().manual_seed(round_))
-        written = min(len(tokens), state.drafted and len(state.drafted.along(tokens)))
+        generator = torch.Generator().manual_seed(round_)
+        features = torch.randn(1, len(tokens) + 1, width, generator=generator, dtype=torch.float64)
+        written = len(state.drafted.along(tokens))
         assert written >= len(tokens) - 1  # the deepest may not have been expanded
         before = state.cache.stable
         drafter.extend(state, features, torch.tensor([[*tokens, BONUS]]))
@@ -92,7 +94,7 @@ def test_rows_of_any_accepted_path_stay_and_the_rest_is_read(data):
         assert state.drafted is None
     ours, theirs = (drafter.propose(each, TREE) for each in (state, expected))
     assert torch.equal(ours.tokens, theirs.tokens)
-    close(ours.scores, theirs.scores)
+    torch.testing.assert_close(ours.scores, theirs.scores)
 
 
 @pytest.mark.parametrize("name", [name for name in AUTOREGRESSIVE if not name.startswith("eagle3")])
@@ -106,7 +108,7 @@ def test_where_the_drafter_is_right_both_ways_are_one(name):
     outputs = row_by_row(drafter, reference, tokens, [None] * len(tokens))
     features = torch.stack([begun(name)[1].last_hidden[0], *outputs])[None]
     drafter.extend(state, features, torch.tensor([[*tokens, BONUS]]))
-    refreshed = build(name)
+    refreshed = build(name).double()
     again = refreshed.prefill(prompt_for(refreshed, SPANS), NEXT, tiny.borrowed())
     refreshed.propose(again, TREE)
     assert again.drafted is None
@@ -127,7 +129,7 @@ def test_what_was_not_drafted_is_read(name):
     drafter.propose(state, TREE)
     assert not state.drafted.along([BONUS])
     drafter.extend(state, features, elsewhere)
-    refreshed = build(name)
+    refreshed = build(name).double()
     again = refreshed.prefill(prompt_for(refreshed, SPANS), NEXT, tiny.borrowed())
     refreshed.extend(again, features, elsewhere)
     assert torch.equal(state.cache.rows(0)[0], again.cache.rows(0)[0])
@@ -184,7 +186,7 @@ def test_the_way_is_a_field_of_the_configuration(family, tmp_path):
     config_class, drafter_class = FAMILIES[family]
     small = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     if family == "flash":
-        with pytest.raises((ValueError, StrictDataclassError), match="FLASH .* none to reuse"):
+        with pytest.raises((ValueError, StrictDataclassError), match=r"FLASH .* none to reuse"):
             config_class(**small, accepted_rows="reuse")
         return
     assert config_class(**small).accepted_rows == "refresh"

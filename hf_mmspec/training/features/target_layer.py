@@ -36,7 +36,9 @@ class LayerRows:
             TargetLayerError: the layer has not run, as those that share another one's keys.
         """
         if self._seen.keys() != {"k_proj", "v_proj"}:
-            raise TargetLayerError("this layer of the target computes no keys and values: choose another kv_loss_layer")
+            raise TargetLayerError(
+                "this layer of the target computes no keys and values: choose another kv_loss_layer"
+            )
         return torch.stack([self._seen[name].unflatten(-1, self._shape) for name in ("k_proj", "v_proj")], dim=2)
 
 

@@ -24,8 +24,8 @@ def collate(records: Sequence[Record], knows: Callable[[torch.Tensor], torch.Ten
     Returns:
         `input_ids (B, N)`, `features (B, N, F)`, `attention_mask` bool `(B, N)`, `image_embeds (visual tokens, H)` of
         all samples in order, `visual_spans` a list for each sample, `states (B, N, H)` where features are something
-        else, `keys_values (B, N, 2, kv_heads, head_dim)` where records have them, and `labels (B, N)`: the token that slot j should predict, j + 2, where that is an answer's and known,
-        else -100.
+        else, `keys_values (B, N, 2, kv_heads, head_dim)` where records have them, and `labels (B, N)`: the token that
+        slot j should predict, j + 2, where that is an answer's and known, else -100.
         `shift_labels` is the same tensor: transformers' Trainer counts it as it stands.
 
     Raises:

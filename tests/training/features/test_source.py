@@ -77,6 +77,15 @@ def test_states_are_taken_from_disk_where_they_fit(pair, stored):
     assert not RecordSource.open([stored[None], stored[TAPS]], Reader(*pair)).is_stored
 
 
+def test_keys_of_a_target_layer_are_read_on_the_fly(pair, stored):
+    reader = Reader(*pair, kv_layer=-1)
+    source = RecordSource.open([stored[None]], reader)
+    assert not source.is_stored
+    assert all(record.keys_values is not None for record in source.records([0, 1]))
+    with pytest.raises(NoRecordsError, match=r"kv_loss_target.*not stored: read on the fly"):
+        RecordSource.open([stored[None]], reader, "stored")
+
+
 def test_several_sets_are_numbered_on(pair, stored):
     both = RecordSource.open([stored[None], stored[TAPS]], Reader(*pair))
     assert len(both) == 2 * len(PICTURES)

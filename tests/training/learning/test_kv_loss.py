@@ -1,4 +1,4 @@
-"""The KV-cache loss: what is compared with what, that gradients flow where they should, and that 0 is no loss at all."""
+"""The KV-cache loss: what is compared with what, where gradients flow, and that a weight of 0 is no loss at all."""
 
 import copy
 from dataclasses import replace
@@ -42,7 +42,9 @@ def read(learning, each, length):
     known = each.cut_to(length)
     batch = collated(learning, replace(known, prompt_length=2))
     owns = learning.drafter.embed_tokens is not None
-    embeds = learning.drafter.embed(batch["input_ids"], learning.parts.borrowed) if owns else learning.merged_embeds(batch)
+    embeds = (
+        learning.drafter.embed(batch["input_ids"], learning.parts.borrowed) if owns else learning.merged_embeds(batch)
+    )
     prompt = TargetPrompt(batch["input_ids"], embeds, batch["features"], each.spans)
     return learning.drafter.prefill(prompt, known.ids[-1:], learning.parts.borrowed)
 
@@ -145,7 +147,9 @@ def test_a_weight_of_zero_is_no_loss_and_no_work(name, target, monkeypatch):
     asked = []
     forward = type(learning.drafter).forward
     monkeypatch.setattr(
-        type(learning.drafter), "forward", lambda self, *args, **options: asked.append(options) or forward(self, *args, **options)
+        type(learning.drafter),
+        "forward",
+        lambda self, *args, **options: asked.append(options) or forward(self, *args, **options),
     )
     loss, found = gradients(learning, batch)
     assert [each["steps"] for each in asked] == [2]

@@ -141,6 +141,21 @@ def test_the_step_is_the_loss_per_supervised_token(target, tmp_path):
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("logging", [1, 2])
+def test_every_term_of_the_loss_is_logged(target, tmp_path, logging):
+    """Per step, before its weight, whatever a step is read in; their weighed sum is the loss."""
+    learning = module("eagle", target, unroll=1, kv_loss_weight=0.5)
+    trainer = trainer_of(learning, tmp_path, scripted(1, 2, 3)[0], accumulate=2, logging_steps=logging)
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(entries) == 6 // logging
+    for entry in entries:
+        terms = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
+        assert terms.keys() == learning.weights.keys() == {"soft_cross_entropy", "feature_regression", "kv"}
+        assert sum(learning.weights[name] * value for name, value in terms.items()) == pytest.approx(entry["loss"])
+        assert min(terms.values()) > 0
+
+
 def test_a_stage_goes_on_from_its_checkpoint(target, tmp_path):
     def trained(folder, judge, checkpoint=None):
         learning = module("eagle", target, noise=0.1)

@@ -90,6 +90,9 @@ def test_changes():
         ("stages.0.loss.magic=1", r"loss \['magic'\].*soft_cross_entropy"),
         ("stages.0.loss=3", "loss"),
         ("stages.0.betas=[0.9]", "betas"),
+        ("stages.0.kv_loss_weight=-1", "kv_loss_weight must be at least 0"),
+        ("stages.0.kv_loss_target=other", "kv_loss_target must be one of self, target_layer"),
+        ("stages.0.kv_loss_layer=last", "kv_loss_layer"),
         ("stages.0.on_policy=3", "on_policy"),
         ("stages.0.on_policy.width=3", "on_policy: unknown field.* width"),
         ("stages.0.on_policy.share=2", "share"),
@@ -114,6 +117,26 @@ def test_changes():
 def test_what_cannot_be_is_refused_by_name(change, words):
     with pytest.raises(RecipeError, match=words):
         read_recipe(family_recipe("vispec"), [change])
+
+
+@shipped
+def test_the_loss_on_keys_and_values(file):
+    """For every family that feeds on its own outputs; off where nothing is said."""
+    plain = read_recipe(file)
+    assert {stage.kv_loss_weight for stage in plain.stages} == {0.0}
+    assert plain.kv_layer is None
+    changes = ["stages.*.kv_loss_weight=0.1", "stages.*.kv_loss_target=target_layer", "stages.*.kv_loss_layer=3"]
+    if plain.family == "flash":
+        with pytest.raises(RecipeError, match="kv_loss_weight is for drafters that feed on their own outputs; flash"):
+            read_recipe(file, changes[:1])
+        return
+    assert {stage.kv_loss_weight for stage in read_recipe(file, changes[:1]).stages} == {0.1}
+    assert read_recipe(file, changes[:1]).kv_layer is None
+    assert read_recipe(file, changes).kv_layer == 3
+    assert read_recipe(file, changes[1:]).kv_layer is None  # without a weight nothing is read
+    if len(plain.stages) > 1:
+        with pytest.raises(RecipeError, match="kv_loss_layer must be the same in all stages"):
+            read_recipe(file, [*changes, "stages.0.kv_loss_layer=2"])
 
 
 @pytest.mark.parametrize(
