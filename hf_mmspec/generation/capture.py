@@ -24,11 +24,11 @@ class Captured:
 
     @property
     def inputs_embeds(self) -> torch.Tensor:
-        return torch.cat(self.embeds_chunks, dim=1)
+        return _joined(self.embeds_chunks)
 
     @property
     def features(self) -> torch.Tensor:
-        return torch.cat(self.feature_chunks, dim=1)
+        return _joined(self.feature_chunks)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -45,6 +45,15 @@ class Captured:
         self.embeds_chunks.clear()
         self.feature_chunks.clear()
         self.tap_rows.clear()
+
+
+def _joined(chunks: list[torch.Tensor]) -> torch.Tensor:
+    if not chunks:
+        raise ValueError(
+            "the target's text decoder ran without its hooks, so a drafter cannot read it: is it compiled or wrapped "
+            "in a way that hides it? Load it without."
+        )
+    return torch.cat(chunks, dim=1)
 
 
 @contextmanager
