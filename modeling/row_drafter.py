@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
+from .fixed_rows import FixedDrafterCache, run_layers
 from .guided_growth import Guidance, behind_run, follow_guidance
 from .row_plan import RowPlan, SlottedBatch, Spans, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
@@ -124,7 +125,7 @@ class RowDrafter(VisualDrafter):
         row_features = plan.features_of_rows(features)
         x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), row_features)
         positions = self._numbered(plan.slots) + prompt.start_position
-        cache = DrafterCache(len(self.layers), capacity=x.shape[1] + 256)
+        cache = self._new_cache(capacity=x.shape[1] + 256)
         hidden = self._run(x, positions, self._causal_mask(x, past=0), cache)
         cache.commit()
         return DraftState(
@@ -223,8 +224,20 @@ class RowDrafter(VisualDrafter):
         """Whether the family or the visual handling numbers rows 0, 1, ..."""
         return self.compact_positions or self.image_adaptor.compact_positions
 
+    def compile(self, *args, **kwargs) -> None:
+        """As `nn.Module.compile`, for what drafting runs: the layers. Steps are rounded up to a few shapes then, so
+        recompiles are few. (`torch.compile(drafter)` compiles `forward` alone, the training path.)"""
+        for layer in self.layers:
+            layer.compile(*args, **kwargs)
+
+    def _new_cache(self, capacity: int) -> DrafterCache:
+        is_compiled = any(layer._compiled_call_impl is not None for layer in self.layers)
+        return (FixedDrafterCache if is_compiled else DrafterCache)(len(self.layers), capacity)
+
     def _run(self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache) -> torch.Tensor:
         cos_sin = self.rotary_emb(x, positions)
+        if isinstance(cache, FixedDrafterCache):
+            return run_layers(self.layers, x, cos_sin, mask, cache)
         for layer in self.layers:
             x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
         return x

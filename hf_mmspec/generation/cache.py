@@ -5,7 +5,7 @@ StaticCache.
 """
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
 from .static_rows import length_of, store_rows, stored_rows

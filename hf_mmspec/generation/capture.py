@@ -47,6 +47,15 @@ class Captured:
         self.tap_rows.clear()
 
 
+def _joined(chunks: list[torch.Tensor]) -> torch.Tensor:
+    if not chunks:
+        raise ValueError(
+            "the target's text decoder ran without its hooks, so a drafter cannot read it: is it compiled or wrapped "
+            "in a way that hides it? Load it without."
+        )
+    return torch.cat(chunks, dim=1)
+
+
 @contextmanager
 def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterator[Captured]:
     """Record the forwards of `decoder` that this thread makes inside the `with` block while `listening()`.

@@ -63,13 +63,12 @@ class CompiledTarget(Target):
     def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
         """The mask has a column for each row of the cache."""
         inputs = super()._verify_inputs(tree)
-        mask = inputs["attention_mask"]
-        inputs["attention_mask"] = (
-            {kind: self._widened(each) for kind, each in mask.items()} if isinstance(mask, dict) else self._widened(mask)
-        )
+        inputs["attention_mask"] = self._widened(inputs["attention_mask"])
         return inputs
 
-    def _widened(self, mask: torch.Tensor) -> torch.Tensor:
+    def _widened(self, mask: Any) -> Any:
+        if isinstance(mask, dict):
+            return {kind: self._widened(each) for kind, each in mask.items()}
         missing = self.cache.capacity - mask.shape[-1]
         return torch.nn.functional.pad(mask, (0, missing), value=torch.finfo(mask.dtype).min)
 

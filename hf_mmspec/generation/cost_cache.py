@@ -23,6 +23,8 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.modeling.file_modes import follow_umask
 
+from .uncompiled import is_compiled
+
 # What this process has measured or read; the numbers of a key never change while it runs.
 _known: dict[str, dict[int, float]] = {}
 
@@ -60,13 +62,14 @@ def cache_folder() -> Path:
 
 def fingerprint(*models: PreTrainedModel) -> str:
     """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, dtype, device,
-    attention implementation and kinds of layers of each model (packed or not, with adapters or without)."""
+    attention implementation, kinds of layers (packed or not, with adapters or without) and compilation of each."""
     facts = [_machine(), torch.__version__, transformers.__version__, str(torch.get_num_threads())]
     for model in models:
         config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
         facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
         facts += [str(model.dtype), str(model.device), str(model.config._attn_implementation)]
         facts += _kinds_of_layers(model)
+        facts += ["compiled"] * any(is_compiled(module) for module in model.modules())
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

@@ -21,7 +21,7 @@ def stored_rows(layer: StaticLayer) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def store_rows(layer: StaticLayer, keys: torch.Tensor, values: torch.Tensor) -> None:
-    """Make the layer what it would be had it seen these rows `(batch, heads, length, head_dim)`, all from the first."""
+    """Make the layer what it would be had it seen these rows `(batch, heads, length, head_dim)`, from the first on."""
     if not layer.is_initialized:
         layer.lazy_initialization(keys, values)
     length = keys.shape[-2]

@@ -204,8 +204,8 @@ def _croppable_cache(model, cache, cache_is_users: bool, generation_config: Gene
         return cache
     if cache_is_users:
         raise ValueError(
-            f"`cache` is a {type(cache).__name__}; speculative decoding takes a DynamicCache or a StaticCache (without "
-            "offloading), whose rows it can drop after verification."
+            f"`cache` is a {type(cache).__name__}; speculative decoding takes a DynamicCache or a StaticCache "
+            "(without offloading), whose rows it can drop after verification."
         )
     kind = generation_config.cache_implementation
     if kind in ALL_STATIC_CACHE_IMPLEMENTATIONS or kind in ("offloaded", "quantized"):

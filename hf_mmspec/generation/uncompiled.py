@@ -35,8 +35,8 @@ def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def hooks_outside(model: PreTrainedModel) -> PreTrainedModel:
-    """A view that runs the model's compiled modules, with each of them in a shell: Dynamo ignores hooks that come after
-    a module's first compiled run and keeps earlier ones for good, but those of a shell it never meets."""
+    """A view that runs the model's compiled modules, with each of them in a shell: Dynamo ignores hooks that come
+    after a module's first compiled run and keeps earlier ones for good, but those of a shell it never meets."""
     return _view(model, {}, lambda module: _Shell(module) if is_compiled(module) else module)
 
 
