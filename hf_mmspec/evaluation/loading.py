@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from hf_mmspec import AutoDrafter
 from hf_mmspec.demo import fast_dtype, load_default
 from hf_mmspec.modeling import Drafter
-from hf_mmspec.quantise import quantisation
+from hf_mmspec.quantise import packing, quantisation
 
 DEFAULT_DRAFTER = "vispec-llava-smollm2-135m"
 
@@ -62,7 +62,20 @@ def default_drafter() -> str:
     )
 
 
-def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
-    """The drafter in the target's dtype and on its device; None for the embedded default's."""
-    loaded = AutoDrafter.from_pretrained(drafter or default_drafter())
+def load_drafter(drafter: str | None, target: PreTrainedModel, quantize: str | None = None) -> Drafter:
+    """The drafter in the target's dtype and on its device; None for the embedded default's.
+
+    Args:
+        quantize: `"nf4"` or `"int8"` to pack its weights.
+
+    Raises:
+        DrafterLoadError: it cannot be read, or not be packed in this way.
+    """
+    source = drafter or default_drafter()
+    if quantize is not None:
+        packed = packing(quantize, target.dtype)
+        return AutoDrafter.from_pretrained(source, dtype=target.dtype, quantization_config=packed).eval()
+    loaded = AutoDrafter.from_pretrained(source)
+    if getattr(loaded, "is_quantized", False):  # it stays where and as it was packed
+        return loaded.eval()
     return loaded.to(device=target.device, dtype=target.dtype).eval()
