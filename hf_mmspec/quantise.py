@@ -10,10 +10,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
 from hf_mmspec.modeling.binding import unwrap
+from hf_mmspec.modeling.packed_weights import fits_kernels
 
 WORDS = ("nf4", "int8")
-# bitsandbytes' 4-bit kernels for processors take rows of a weight in blocks of 32, and columns in blocks of 64.
-_ROWS, _COLUMNS = 32, 64
 
 
 class QuantisedAlreadyError(ValueError):
@@ -42,15 +41,16 @@ def quantisation(word: str, source: str, dtype: torch.dtype) -> BitsAndBytesConf
         raise QuantisedAlreadyError(f"{source} is quantised already ({found}): leave out --quantize {word}")
     with torch.device("meta"):
         skeleton = AutoModelForImageTextToText.from_config(config)
+    outside = _outside_the_decoder(skeleton)
+    return packing(word, dtype, outside if word == "int8" else [*outside, *_odd_layers(skeleton)])
+
+
+def packing(word: str, dtype: torch.dtype, skip: list[str] | None = None) -> BitsAndBytesConfig:
+    """The config of a word for a model of which `skip` stays as it is; None for what transformers leaves out."""
     if word == "int8":
-        return BitsAndBytesConfig(
-            load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=_outside_the_decoder(skeleton)
-        )
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=skip)
     return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=word,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=[*_outside_the_decoder(skeleton), *_odd_layers(skeleton)],
+        load_in_4bit=True, bnb_4bit_quant_type=word, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skip
     )
 
 
@@ -94,9 +94,10 @@ def _outside_the_decoder(model: PreTrainedModel) -> list[str]:
 
 
 def _odd_layers(model: PreTrainedModel) -> list[str]:
-    """Linear layers that the 4-bit kernels cannot take."""
+    """Linear layers of the text decoder that the 4-bit kernels of processors cannot take."""
+    inside = set(model.get_decoder().modules())
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (module.out_features % _ROWS or module.in_features % _COLUMNS)
+        if module in inside and isinstance(module, nn.Linear) and not fits_kernels(module)
     ]

@@ -20,11 +20,12 @@ from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
 from .int8_linear import has_int8_weights, round_linear_layers
 from .own_embeddings import OwnEmbeddings, at_width
-from .packed_weights import dtype_into, head_device, head_rows, input_device
+from .packed_weights import dtype_into, head_device, head_rows, input_device, unusable_layers
 from .strict_loading import (
     HUB_OPTIONS,
     DrafterLoadError,
     check_draft_map,
+    check_packed_layers,
     check_weight_files,
     load_generation_config,
     load_strictly,
@@ -231,7 +232,7 @@ class Drafter(PreTrainedModel):
 
         Raises:
             DrafterLoadError: a file is corrupt, or weights are missing, unexpected or misshaped, or are not in
-                safetensors files of its own.
+                safetensors files of its own; or this processor cannot run them in 4 bits.
             ValueError: config.json has unknown fields, or the draft vocabulary's map is bad.
         """
         path = pretrained_model_name_or_path
@@ -243,6 +244,7 @@ class Drafter(PreTrainedModel):
         model, report = load_strictly(super().from_pretrained, path, *args, **kwargs)
         if model.lm_head is not None:
             check_draft_map(model.d2t, model.config.vocab_size)
+        check_packed_layers(unusable_layers(model))
         model.generation_config = load_generation_config(path, options)
         return (model, report) if output_loading_info else model
 

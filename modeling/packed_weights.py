@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+# bitsandbytes' 4-bit kernels for processors take rows of a weight in blocks of 32, and columns in blocks of 64.
+_ROWS, _COLUMNS = 32, 64
 _UNITS_AT_ONCE = 256  # rows of the identity in one call: 256 x 152,000 float32 logits are 150 MB
 
 
@@ -37,6 +39,22 @@ def rows_of(module: Any, default: int) -> int:
             return getattr(module, name)
     weight = getattr(module, "weight", None)
     return default if weight is None else weight.shape[0]
+
+
+def fits_kernels(layer: Any) -> bool:
+    """Whether bitsandbytes' 4-bit kernels for processors take a linear layer of this size."""
+    return layer.out_features % _ROWS == 0 and layer.in_features % _COLUMNS == 0
+
+
+def unusable_layers(model: nn.Module) -> list[str]:
+    """Layers that bitsandbytes has packed to 4 bits and cannot run on this processor."""
+    return [
+        name
+        for name, layer in model.named_modules()
+        if getattr(layer, "support_avx512bf16_for_cpu", False)
+        and head_device(layer) == torch.device("cpu")
+        and not fits_kernels(layer)
+    ]
 
 
 def dtype_into(head: Any, model: Any) -> torch.dtype:

@@ -116,6 +116,16 @@ def check_draft_map(d2t: torch.Tensor, vocab_size: int) -> None:
         raise ValueError("bad draft vocabulary: two draft ids map to the same target token")
 
 
+def check_packed_layers(unusable: list[str]) -> None:
+    """Raises DrafterLoadError where layers were packed to 4 bits that this processor's kernels cannot run."""
+    if unusable:
+        named = ", ".join(unusable[:3]) + ", ..." * (len(unusable) > 3)
+        raise DrafterLoadError(
+            "bitsandbytes' 4-bit kernels for this processor take layers whose sizes are multiples of 32 (out) and 64 "
+            f"(in), which {named} are not: name these in llm_int8_skip_modules, or load the drafter in 8 bits or unpacked"
+        )
+
+
 def load_generation_config(path: str | Path, options: dict) -> GenerationConfig:
     """The folder's generation_config.json (draft budget and so on); an empty one where there is none."""
     try:

@@ -37,8 +37,9 @@ DEFINITIONS = {
     "on the common prefix, the target gives both tokens processed scores within epsilon of its best one: 0.25 in "
     "bfloat16 (two of its steps between 16 and 32), 4e-6 in float32; for packed weights at least what the "
     "target's own margins move by when it reads its answer at once instead of token by token. `identical_samples` "
-    "counts the strictly equal, `near_ties` the others, `largest_gap` is the largest distance that was found. Null where answers are sampled: "
-    "there the distribution is the target's, not the draws. Seeds are fixed per prompt and the same for everyone.",
+    "counts the strictly equal, `near_ties` the others, `largest_gap` is the largest distance that was found. Null "
+    "where answers are sampled: there the distribution is the target's, not the draws. Seeds are fixed per prompt and "
+    "the same for everyone.",
     "accuracy": "Mean grade of the answers of the first repetition; null for data that brings no grading.",
     "repetitive_answers": f"Answers of the first repetition in which more than {THRESHOLD:.0%} of the {NGRAM}-grams "
     "of tokens stood earlier in the same answer. Repetition is easy to draft, so it flatters every drafter.",

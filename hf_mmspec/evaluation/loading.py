@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from hf_mmspec import AutoDrafter
 from hf_mmspec.demo import fast_dtype, load_default
 from hf_mmspec.modeling import Drafter
-from hf_mmspec.quantise import quantisation
+from hf_mmspec.quantise import packing, quantisation
 
 DEFAULT_DRAFTER = "vispec-llava-smollm2-135m"
 
@@ -62,12 +62,22 @@ def default_drafter() -> str:
     )
 
 
-def load_drafter(drafter: str | None, target: PreTrainedModel) -> Drafter:
+def load_drafter(drafter: str | None, target: PreTrainedModel, quantize: str | None = None) -> Drafter:
     """The drafter as it drafts fastest for the target: in its dtype and on its device, rounded to int8 on a processor.
 
     Args:
         drafter: folder or Hub repository; None for the embedded default's.
+        quantize: `"nf4"` or `"int8"` to pack its weights with bitsandbytes instead.
+
+    Raises:
+        DrafterLoadError: it cannot be read, or not be packed in this way.
     """
-    loaded = AutoDrafter.from_pretrained(drafter or default_drafter())
+    source = drafter or default_drafter()
+    if quantize is not None:
+        packed = packing(quantize, target.dtype)
+        return AutoDrafter.from_pretrained(source, dtype=target.dtype, quantization_config=packed).eval()
+    loaded = AutoDrafter.from_pretrained(source)
+    if getattr(loaded, "is_quantized", False):  # it stays where and as it was packed
+        return loaded.eval()
     ready = loaded.to(device=target.device, dtype=target.dtype).eval()
     return ready.int8() if target.device.type == "cpu" else ready

@@ -79,7 +79,7 @@ def qwen(attention="sdpa", seed=0, **text):
         hidden_size=16,
         intermediate_size=24,
         num_heads=2,
-        out_hidden_size=HIDDEN,
+        out_hidden_size=text.get("hidden_size", HIDDEN),
         patch_size=4,
         spatial_merge_size=2,
         window_size=16,
