@@ -48,7 +48,7 @@ class Untold(LogitsProcessor):
         self.seconds += time.perf_counter() - start
         return result
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return self._timed(self.inner, input_ids, scores)
 
 

@@ -84,7 +84,7 @@ class GrammarProcessor(LogitsProcessor):
         self._grammar, self._prompt_length = grammar, prompt_length
         self._rows: list[AnswerStates] = []
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         masks = [self.allowed_tokens(ids) for ids in input_ids.tolist()]
         allowed = torch.stack(masks)[:, : scores.shape[1]].to(scores.device)
         # assisted decoding also asks beyond a draft that was refused, and uses none of what it is told there
