@@ -20,17 +20,16 @@ if TYPE_CHECKING or not is_command_line():
 if TYPE_CHECKING:
     from .rewriting.rewrite import Rewrite as Rewrite
     from .rewriting.rewriter import PromptRewriter as PromptRewriter
+else:
 
+    def __getattr__(name: str) -> Any:
+        if name in _WITH_EXTRA:
+            return getattr(import_module(f".rewriting.{_WITH_EXTRA[name]}", __name__), name)
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import library
 
-def __getattr__(name: str) -> Any:
-    if name in _WITH_EXTRA:
-        return getattr(import_module(f".rewriting.{_WITH_EXTRA[name]}", __name__), name)
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import library
+        return getattr(library, name)
 
-    return getattr(library, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_WITH_EXTRA})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_WITH_EXTRA})

@@ -22,6 +22,7 @@ from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.list import list_drafters
 from hf_mmspec.console.publish import publish
+from hf_mmspec.console.rewrite import rewrite
 from hf_mmspec.console.session import use_threads
 from hf_mmspec.console.train import train
 
@@ -44,6 +45,7 @@ Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
 _EXTRAS = {
     "demo": ("PIL", "matplotlib", "gguf", "numpy"),
     "train": ("accelerate", "datasets", "evaluate", "peft"),
+    "rewrite": ("llguidance", "pydantic"),
     "quantized": ("bitsandbytes",),
 }
 
@@ -177,6 +179,6 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (bench, card, check, convert, distil, publish, train):
+for _command in (bench, card, check, convert, distil, publish, rewrite, train):
     app.command()(_one_line_errors()(_command))
 app.command("list")(_one_line_errors()(list_drafters))

@@ -15,7 +15,7 @@ from transformers.generation.streamers import BaseStreamer
 class FieldStream(BaseStreamer):
     """A streamer of one answer's token ids, without the prompt's; iterate over it in another thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._queue: SimpleQueue[int | None] = SimpleQueue()
         self._prompt_has_come = False
 
@@ -42,7 +42,7 @@ class StopWhenAbandoned(StoppingCriteria):
     def __init__(self):
         self.abandoned = False
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), self.abandoned, dtype=torch.bool, device=input_ids.device)
 
 

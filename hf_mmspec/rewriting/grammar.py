@@ -51,8 +51,8 @@ class RewriteGrammar:
         least = least_new_tokens(thinking)
         if max_new_tokens < least:
             raise ValueError(
-                f"max_new_tokens={max_new_tokens} may not hold a whole rewrite with thinking={thinking}: give at least "
-                f"{least}, or less thinking."
+                f"max_new_tokens={max_new_tokens} may not hold a whole rewrite with thinking={thinking}: "
+                f"give at least {least}, or less thinking."
             )
         self.vocabulary, self.limits = vocabulary, TokenLimits(thinking, max_new_tokens)
         grammar = LLMatcher.grammar_from_json_schema(json_schema(thinking), overrides=_FORM)
@@ -84,9 +84,11 @@ class GrammarProcessor(LogitsProcessor):
         self._grammar, self._prompt_length = grammar, prompt_length
         self._rows: list[AnswerStates] = []
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         masks = [self.allowed_tokens(ids) for ids in input_ids.tolist()]
         allowed = torch.stack(masks)[:, : scores.shape[1]].to(scores.device)
+        # assisted decoding also asks beyond a draft that was refused, and uses none of what it is told there
+        allowed |= ~allowed.any(dim=1, keepdim=True)
         masked = scores.masked_fill(~allowed, -torch.inf)
         hopeless = masked.isneginf().all(dim=1, keepdim=True)
         return masked.masked_fill(hopeless & allowed, 0.0)

@@ -53,6 +53,10 @@ BAD_OPTIONS = {
     "check --dtype int4": "choose one of auto, float32",
     "list": "'TARGET'",
     "publish": "'FOLDER'",
+    "rewrite": "'WISH'",
+    "rewrite x --dtype int4": "choose one of auto, float32",
+    "rewrite x --thinking -1": "'--thinking'",
+    "rewrite x --image nowhere.png": "nowhere.png: no such file",
     "medusa": "No such command",
 }
 
