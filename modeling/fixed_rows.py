@@ -34,7 +34,8 @@ class FixedDrafterCache(DrafterCache):
         start = self.in_use
         for stores in (self._keys, self._values):
             stores[:] = [self._with_room(store, store, start, start + count) for store in stores if store is not None]
-        return OpenRows(list(self._keys), list(self._values), torch.tensor(start, device=self._keys[0].device))
+        keys, values = ([store for store in stores if store is not None] for stores in (self._keys, self._values))
+        return OpenRows(keys, values, torch.tensor(start, device=keys[0].device))
 
     @property
     def in_use(self) -> int:
@@ -85,10 +86,10 @@ def run_layers(
         mask = x.new_zeros(1, 1, rows, cache.in_use + rows)
     columns = seen.keys[0].shape[2] - mask.shape[-1]
     mask = pad(mask, (0, columns, 0, missing), value=torch.finfo(mask.dtype).min)
-    cos_sin = tuple(pad(table.expand(-1, rows, -1), (0, 0, 0, missing)) for table in cos_sin)
+    cos, sin = (pad(table.expand(-1, rows, -1), (0, 0, 0, missing)) for table in cos_sin)
     x = pad(x, (0, 0, 0, missing))
     for layer in layers:
-        x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=seen)
+        x = layer(x, attention_mask=mask, position_embeddings=(cos, sin), cache=seen)
     cache.advance(rows)
     return x[:, :rows]
 

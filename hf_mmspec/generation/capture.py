@@ -48,12 +48,13 @@ class Captured:
 
 
 def _joined(chunks: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor; a single chunk is not copied, since prompts can be long."""
     if not chunks:
         raise ValueError(
             "the target's text decoder ran without its hooks, so a drafter cannot read it: is it compiled or wrapped "
             "in a way that hides it? Load it without."
         )
-    return torch.cat(chunks, dim=1)
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
 
 @contextmanager
@@ -112,8 +113,3 @@ def capture(decoder: nn.Module, feature_layers: Sequence[int] | None) -> Iterato
         for handle in handles:
             handle.remove()
         captured.clear()
-
-
-def _joined(chunks: list[torch.Tensor]) -> torch.Tensor:
-    """One tensor; a single chunk is not copied, since prompts can be long."""
-    return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)

@@ -15,6 +15,7 @@ from hf_mmspec.modeling import DraftTree
 
 from .capture import Captured
 from .compiled import CompiledForward
+from .decoder_masks import mask_for_wrapper, masks_for_decoder
 from .fixed_cache import FixedTreeCache
 from .target import Target, Verified
 
@@ -49,8 +50,11 @@ class CompiledTarget(Target):
         """One forward over all nodes of `tree` and nodes that fill it up to the next size."""
         count, size = len(tree), rounded_size(len(tree))
         self.cache.open_at(self._length, size)
-        inputs = self._verify_inputs(_filled(tree, size))
-        outputs, features = self._compiled(inputs, self._feature_layers)
+        filled = _filled(tree, size)
+        masks = self._widened(self._tree_mask(filled))
+        inputs = self._verify_inputs(filled, mask_for_wrapper(masks, self.model.config))
+        with masks_for_decoder(self.model.get_decoder(), masks, self.model.config):
+            outputs, features = self._compiled(inputs, self._feature_layers)
         return Verified(
             outputs.logits[0, :count],
             features[:, :count],
@@ -60,13 +64,8 @@ class CompiledTarget(Target):
             outputs.get("attentions"),
         )
 
-    def _verify_inputs(self, tree: DraftTree) -> dict[str, Any]:
-        """The mask has a column for each row of the cache."""
-        inputs = super()._verify_inputs(tree)
-        inputs["attention_mask"] = self._widened(inputs["attention_mask"])
-        return inputs
-
     def _widened(self, mask: Any) -> Any:
+        """The mask has a column for each row of the cache."""
         if isinstance(mask, dict):
             return {kind: self._widened(each) for kind, each in mask.items()}
         missing = self.cache.capacity - mask.shape[-1]

@@ -5,6 +5,7 @@ The grammar is llguidance's, made from the object's JSON schema; thinking budget
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from transformers import LogitsProcessor
@@ -55,7 +56,7 @@ class RewriteGrammar:
                 f"give at least {least}, or less thinking."
             )
         self.vocabulary, self.limits = vocabulary, TokenLimits(thinking, max_new_tokens)
-        grammar = LLMatcher.grammar_from_json_schema(json_schema(thinking), overrides=_FORM)
+        grammar = LLMatcher.grammar_from_json_schema(json_schema(thinking), overrides=cast(Any, _FORM))
         self._matcher = LLMatcher(vocabulary.tokens, grammar, log_level=0)
         if self._matcher.is_error():
             raise RuntimeError(f"llguidance refuses the grammar of a rewrite: {self._matcher.get_error()}")
