@@ -19,6 +19,9 @@ class Int8Linear(nn.Module):
         linear: the layer to round; its bias is kept as it is.
     """
 
+    weight: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, linear: nn.Linear):
         super().__init__()
         weight = linear.weight.detach()

@@ -20,8 +20,8 @@ from ..world.splits import Split, draw_chart, draw_scene
 from .conversation import draw_turns, encode
 from .teacher import Talk, told
 
-# Of twenty lessons: 7 rewrites, 4 talks, 9 conversations about a scene or a chart.
-_ORDER = tuple("rtcrctcrcrctcrcrctrc")
+# Of twenty lessons: 12 rewrites, 3 talks, 5 conversations about a scene or a chart.
+_ORDER = tuple("rrtrcrrcrrtrcrrcrrtc")
 CUT_SHORT = 0.15  # share of the rewrites whose reasoning is broken off, as a thinking budget does
 
 
@@ -63,12 +63,12 @@ def rewrite_lesson(tokenizer, split: Split, index: int) -> Lesson:
     return Lesson(*_encode(tokenizer, made["messages"], answer), made["images"])
 
 
-def talk_lesson(tokenizer, talk: Talk) -> Lesson:
+def talk_lesson(tokenizer, talk: Talk, split: Split = "train") -> Lesson:
     """A free answer of the base; one that did not come to an end teaches no end."""
     seen = talk.scene is not None
-    images = [scene.paint(draw_scene("train", talk.scene))] if talk.scene is not None else []
+    images = [scene.paint(draw_scene(split, talk.scene))] if talk.scene is not None else []
     ids, labels = _encode(tokenizer, [user(talk.question, with_image=seen)], talk.answer)
-    known, _ = _encode(tokenizer, [user(told(talk.question, talk.scene, "train"))], talk.answer)
+    known, _ = _encode(tokenizer, [user(told(talk.question, talk.scene, split))], talk.answer)
     return Lesson(ids[:-1], labels[:-1], images, known[:-1])
 
 

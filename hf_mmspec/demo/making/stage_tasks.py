@@ -15,14 +15,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from ..world.looks import CHANGES, PLACES, SHAPES, STYLES
 from .checkpoint import load_state, save_state
 from .lessons import Lesson, lesson
 from .low_rank import LowRank
 from .pictures import to_pixels
-from .stage_language import IMAGE_TOKEN_ID, PAD_TOKEN_ID
+from .stage_language import FACT_WEIGHT, IMAGE_TOKEN_ID, PAD_TOKEN_ID, fact_weights
 from .teacher import Talk
 
 log = logging.getLogger(__name__)
+# Words with which a rewrite decides what kind of wish it has before it.
+_DECISIONS = ("No", "asked", "removes", "adds", "changes", "takes", "joins", "asks", "empty", "guest", "freed")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class TasksRecipe:
     """Length and speed; a step takes `group` lessons of similar length."""
 
     name: str = "tasks"
-    steps: int = 300
+    steps: int = 470
     lr: float = 4e-4
     group: int = 4
     warmup: int = 20
@@ -46,6 +49,15 @@ class Learner:
     base: Any
     tokenizer: Any
     weights: torch.Tensor
+
+
+def wish_weights(tokenizer, size: int) -> torch.Tensor:
+    """As `fact_weights` [V]; words that follow from the wish count more too: ratios, places, changes, styles."""
+    weights = fact_weights(tokenizer, size)
+    words = [f" {word}" for word in (*PLACES, *CHANGES, *STYLES, *_DECISIONS)]
+    for text in (*words, *(ratio for ratio in SHAPES)):
+        weights[tokenizer.encode(text, add_special_tokens=False)] = FACT_WEIGHT
+    return weights
 
 
 @torch.no_grad()
@@ -122,7 +134,7 @@ def train_tasks(recipe: TasksRecipe, learner: Learner, talks: list[Talk], folder
         queue = queue or _groups(learner, talks, recipe, step)
         group = queue.pop()
         for settings in optimizer.param_groups:
-            settings["lr"] = recipe.lr * min((step + 1) / recipe.warmup, 1.0, 1.5 * (1 - step / recipe.steps) + 0.02)
+            settings["lr"] = recipe.lr * min((step + 1) / recipe.warmup, 1.0, 2.5 * (1 - step / recipe.steps) + 0.02)
         loss = lesson_loss(learner, group)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -24,8 +24,8 @@ from .checkpoint import load_state
 from .export import export, peft_tensors, vision_parts
 from .look import real_look
 from .low_rank import add_low_rank
-from .stage_language import LanguageRecipe, add_adapter, fact_weights, oracle_look, train_language
-from .stage_tasks import Learner, TasksRecipe, train_tasks
+from .stage_language import LanguageRecipe, add_adapter, oracle_look, train_language
+from .stage_tasks import Learner, TasksRecipe, train_tasks, wish_weights
 from .stage_vision import VisionLearner, VisionRecipe, train_vision
 from .teacher import collect_talks, read_talks
 from .visual_words import VisualWords
@@ -79,7 +79,7 @@ def learner(folder: Path) -> tuple[Learner, dict, dict[str, str]]:
     target = build_target(other, {**parts, "lora": {}}, metadata).to(torch.bfloat16).requires_grad_(False)
     target.get_decoder().set_attn_implementation("eager")  # whose backward is faster on a processor
     factors = add_low_rank(target.get_decoder(), parts["lora"])
-    weights = fact_weights(tokenizer, target.get_input_embeddings().num_embeddings)
+    weights = wish_weights(tokenizer, target.get_input_embeddings().num_embeddings)
     return Learner(target, factors, base.requires_grad_(False), tokenizer, weights), parts, metadata
 
 

@@ -49,6 +49,9 @@ QUESTIONS: tuple[str, ...] = (
     "What do most people get wrong about {}?",
 )
 
+# A small model that is asked for more ends in a loop when it answers greedily.
+LENGTH = " Keep it to two or three sentences."
+
 PICTURE_QUESTIONS: tuple[str, ...] = (
     "Write a short story about what you see in this picture.",
     "What could happen next in this picture?",

@@ -104,11 +104,11 @@ def _chat_sample(split: Split, seed: int, rng: random.Random) -> dict[str, Any]:
     if seed % 2 == 0:
         asked = chat_text.open_questions(split)
         question = asked[seed // 2 % len(asked)]
-        return {"images": [], "messages": [user(question)], "answer": "", "facts": {}}
+        return {"images": [], "messages": [user(question + chat_text.LENGTH)], "answer": "", "facts": {}}
     facts = draw_scene(split, 6_000_000 + seed)
     return {
         "images": [scene.paint(facts)],
-        "messages": [user(rng.choice(chat_text.PICTURE_QUESTIONS), with_image=True)],
+        "messages": [user(rng.choice(chat_text.PICTURE_QUESTIONS) + chat_text.LENGTH, with_image=True)],
         "answer": "",
         "facts": {"nouns": [thing.noun for thing in facts.things]},
     }
