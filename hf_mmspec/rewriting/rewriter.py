@@ -56,7 +56,7 @@ class PromptRewriter:
         self.grammar = RewriteGrammar(vocabulary, thinking, max_new_tokens)
 
     def __call__(
-        self, wish: str | Sequence[str], pictures: Sequence[Any] = (), **options: Any
+        self, wish: str | list[str] | tuple[str, ...], pictures: Sequence[Any] = (), **options: Any
     ) -> Rewrite | list[Rewrite]:
         """Rewrite one wish, or several in turn.
 
@@ -71,7 +71,7 @@ class PromptRewriter:
             PlaceholderError, ControlTokenError: the wish holds a word that the model reads as a signal.
             PictureError: a picture cannot be opened. All before the model runs.
         """
-        if isinstance(wish, str):
+        if not isinstance(wish, list | tuple):
             return self._rewrite(self.inputs(wish, pictures), options)
         each = list(pictures) or [()] * len(wish)
         if len(each) != len(wish):

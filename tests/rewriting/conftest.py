@@ -5,7 +5,7 @@ import pytest
 from hf_mmspec import PromptRewriter
 from tests.evaluation.tiny import tiny_drafter, tiny_processor, tiny_target
 
-NEW = 180
+NEW = 120
 
 
 @pytest.fixture(scope="session")
