@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
 
 from .answer import Answer, StepStates
+from .conversation_cache import ConversationCache
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -20,8 +21,12 @@ def decode(
     answer: Answer,
     budget: DraftBudget,
     generation_config: GenerationConfig,
+    conversation: ConversationCache | None = None,
 ) -> Speculation:
-    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round."""
+    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round.
+
+    In a `conversation` the drafter goes on from what it has read, and reads this answer to its end.
+    """
     speculation = Speculation()
     state: DraftState | None = None
     with speculation.timing("prefill"):
@@ -30,7 +35,9 @@ def decode(
             outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
         )
         del outputs
-        if budget.depth > 0 and not answer.finished:
+        if budget.depth > 0 and conversation is not None:
+            state = conversation.read(drafter, prompt, _as_row([token], answer), borrowed)
+        elif budget.depth > 0 and not answer.finished:
             state = drafter.prefill(prompt, _as_row([token], answer), borrowed)
         del prompt
 
@@ -48,7 +55,7 @@ def decode(
             path, tokens = walk(tree, verified, answer)
             target.keep(path)
             token = tokens[-1]
-            if state is not None and not answer.finished:
+            if state is not None and not (answer.finished and conversation is None):
                 with speculation.timing("draft"):
                     kept = verified.features[:, torch.tensor(path, device=verified.features.device)]
                     drafter.extend(state, kept, _as_row(tokens, answer))

@@ -28,6 +28,7 @@ from hf_mmspec.modeling.binding import unwrap
 from .answer import Answer
 from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
+from .conversation_cache import ConversationCache
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
 from .statistics import SpeculativeOutput
@@ -80,7 +81,9 @@ def speculative_decoding(
     budget = resolve_budget(model, assistant_model, generation_config)
     with capture(model.get_decoder(), assistant_model.feature_layers_of(model)) as captured:
         target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
-        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
+        cache = model_kwargs["cache"]
+        conversation = cache if isinstance(cache, ConversationCache) else None
+        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config, conversation)
     answer.end()
 
     cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
@@ -178,9 +181,11 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
     LayerWindows.of(model.config.get_text_config(decoder=True))
 
 
-def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> DynamicCache:
-    """The user's DynamicCache, or an empty one in place of kinds that cannot be rolled back."""
-    if type(cache) is DynamicCache and not cache.offloading:
+def _croppable_cache(
+    model, cache, cache_is_users: bool, generation_config: GenerationConfig
+) -> DynamicCache | ConversationCache:
+    """The user's DynamicCache or ConversationCache, or an empty one in place of kinds that cannot be rolled back."""
+    if isinstance(cache, ConversationCache) or (type(cache) is DynamicCache and not cache.offloading):
         return cache
     if cache_is_users:
         raise ValueError(

@@ -15,6 +15,7 @@ from hf_mmspec.modeling import DraftTree, TargetPrompt
 from .answer import StepStates
 from .cache import TreeCache
 from .capture import Captured
+from .conversation_cache import ConversationCache
 from .rope_border import exact_levels
 from .tree_mask import LayerWindows, tree_attention_mask
 from .visual_spans import find_visual_spans
@@ -59,7 +60,8 @@ class Target:
 
     Args:
         model: the target, as `generate` sees it.
-        model_kwargs: `generate`'s keyword arguments for the forward; its DynamicCache stays untouched until `finish`.
+        model_kwargs: `generate`'s keyword arguments for the forward; its DynamicCache stays untouched until
+            `finish`, a ConversationCache is used as it is.
         room: rows that the cache should have beyond the prompt, tree nodes included.
     """
 
@@ -67,7 +69,7 @@ class Target:
         self.model = model
         self._kwargs = dict(model_kwargs)
         self._captured = captured
-        self._given_cache: DynamicCache = model_kwargs["cache"]
+        self._given_cache: DynamicCache | ConversationCache = model_kwargs["cache"]
         self._config = model.config.get_text_config(decoder=True)
         self._windows = LayerWindows.of(self._config)
         self._past_length = self._given_cache.get_seq_length()
@@ -83,7 +85,11 @@ class Target:
         num_layers = self._config.num_hidden_layers
         given = input_ids if self._kwargs.get("inputs_embeds") is None else self._kwargs["inputs_embeds"]
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
-        self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
+        self.cache: TreeCache
+        if isinstance(self._given_cache, ConversationCache):
+            self.cache = self._given_cache
+        else:
+            self.cache = TreeCache.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
         with self._captured.listening():
             outputs = self.model._prefill(input_ids, generation_config, self._kwargs)
@@ -175,8 +181,8 @@ class Target:
         self._largest_position += len(path)
         self.cache.truncate(self._length)
 
-    def finish(self, cache_is_wanted: bool) -> DynamicCache:
+    def finish(self, cache_is_wanted: bool) -> DynamicCache | ConversationCache:
         """The cache as `generate` returns it; filled only where somebody can see it."""
-        if cache_is_wanted:
+        if cache_is_wanted and not isinstance(self._given_cache, ConversationCache):
             self.cache.copy_to(self._given_cache)
         return self._given_cache
