@@ -2,7 +2,8 @@
 
 Importing it registers the drafters with transformers' Auto classes and teaches `generate` and `pipeline` about them:
 `target.generate(**inputs, assistant_model=AutoDrafter.from_pretrained(...))`. Only in the process of the command line
-all this waits until a public name is asked for, so that `mmspec --help` need not import torch.
+all this waits until a public name is asked for, so that `mmspec --help` need not import torch. `Chat` always waits: it
+needs Pillow, which drafting does not.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,25 @@ from typing import TYPE_CHECKING, Any
 from .startup import is_command_line
 
 __version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
-__all__ = ["AutoDrafter", "Speculation", "__version__", "install_hook", "speculative_decoding"]
+__all__ = ["AutoDrafter", "Chat", "Speculation", "__version__", "install_hook", "speculative_decoding"]
 
+if TYPE_CHECKING:
+    from .chat import Chat
 if TYPE_CHECKING or not is_command_line():
     from .library import AutoDrafter, Speculation, install_hook, speculative_decoding
-else:
 
-    def __getattr__(name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import library
 
-        return getattr(library, name)
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import library
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    if name == "Chat":
+        from .chat import Chat
+
+        return Chat
+    return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

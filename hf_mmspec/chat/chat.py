@@ -78,8 +78,9 @@ class Chat:
             and `{"type": "image", "image": PIL image}`. May be edited between turns: the caches follow.
 
     Args:
-        model: the target, any image-text-to-text model whose `generate` can go on from a cache. Layers that keep a
-            running state instead of keys and values cannot go back, so with them each turn reads everything.
+        model: the target, any image-text-to-text model. Layers that keep a running state instead of keys and values
+            cannot go back, and a prompt that sees itself as a whole (PaliGemma) cannot go on: there each turn reads
+            everything.
         processor: the target's.
         drafter: one that fits the target, or None for the stock `generate`.
         system: text of a system message.
@@ -97,7 +98,7 @@ class Chat:
         self.messages: list[dict[str, Any]] = []
         if system is not None:
             self.messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
-        self._cache = ConversationCache(model.config) if ConversationCache.fits(model.config) else None
+        self._cache = ConversationCache(model.config) if ConversationCache.fits(model) else None
         self._stop = threading.Event()
 
     def ask(self, text: str, images: Sequence[Any] = (), **generate_kwargs: Any) -> Reply:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from hf_mmspec.modeling import BorrowedParts, Drafter, DraftState, TargetPrompt
@@ -17,6 +17,8 @@ from hf_mmspec.modeling import BorrowedParts, Drafter, DraftState, TargetPrompt
 from .cache import TreeCache
 
 _FIRST_CAPACITY = 256
+# Model types whose masks let tokens of one picture see one another, and are causal otherwise.
+_CAUSAL_OUTSIDE_PICTURES = ("gemma3",)
 
 
 class PictureBlock(NamedTuple):
@@ -39,7 +41,7 @@ class ConversationCache(TreeCache):
         blocks: where pictures stand among them.
 
     Args:
-        config: the target's, one that `fits`.
+        config: of a target that `fits`.
     """
 
     def __init__(self, config: PreTrainedConfig):
@@ -50,9 +52,17 @@ class ConversationCache(TreeCache):
         self._draft_state: DraftState | None = None
 
     @staticmethod
-    def fits(config: PreTrainedConfig) -> bool:
-        """Whether the target's layers are all attention over keys and values, whose rows can be dropped again."""
-        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in _stock_layers(config))
+    def fits(model: PreTrainedModel) -> bool:
+        """Whether rows of the target can be dropped again, and do not depend on what comes after them.
+
+        Not so where layers keep a running state, and where a prompt or all its pictures see one another (PaliGemma,
+        Molmo 2). Families with masks of their own are taken to be of that kind unless they are known.
+        """
+        has_own_masks = hasattr(model, "create_masks_for_generate")
+        if has_own_masks and model.config.model_type not in _CAUSAL_OUTSIDE_PICTURES:
+            return False
+        layers = _stock_layers(model.config)
+        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
     def reuse(self, ids: Sequence[int], digests: Sequence[str]) -> int:
         """Cut back to what can stay for a prompt, and return how many of its pictures are in there.
