@@ -17,19 +17,13 @@ def models(request):
     return tiny.TARGETS[request.param]()
 
 
-def scratch(model, processor, messages, **kwargs):
-    """The new ids of stock `generate` on a whole conversation."""
-    inputs = render(model, processor, messages).inputs
-    return model.generate(**inputs, do_sample=False, **kwargs)[0, inputs["input_ids"].shape[1] :].tolist()
-
-
 def take_turns(chat, turns=TURNS, **kwargs):
     """Ask a question in each of `turns`; compares every answer with a run from scratch."""
     replies = []
     for number, numbers in enumerate(turns):
         pictures = [tiny.picture(each, (24 + 8 * each, 16)) for each in numbers]
         reply = chat.ask(f"Turn {number}?", pictures, max_new_tokens=12, do_sample=False, **kwargs)
-        assert reply.ids == scratch(chat.model, chat.processor, chat.messages[:-1], max_new_tokens=12), number
+        assert reply.ids == tiny.scratch(chat, chat.messages[:-1], max_new_tokens=12), number
         replies.append(reply)
     return replies
 

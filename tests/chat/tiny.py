@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from transformers import MistralConfig
 
+from hf_mmspec.chat.prompt import render
 from hf_mmspec.modeling import FAMILIES
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.training.tiny_qwen import qwen_processor, qwen_target
@@ -54,6 +55,13 @@ def picture(number, size=(24, 16)):
     generator = torch.Generator().manual_seed(number)
     pixels = torch.randint(0, 256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
     return Image.fromarray(pixels.numpy())
+
+
+def scratch(chat, messages, **kwargs):
+    """The new ids of stock `generate` on a whole conversation, without any cache."""
+    inputs = render(chat.model, chat.processor, messages).inputs
+    output = chat.model.generate(**inputs, do_sample=False, **kwargs)
+    return output[0, inputs["input_ids"].shape[1] :].tolist()
 
 
 @contextmanager
