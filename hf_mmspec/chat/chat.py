@@ -1,7 +1,7 @@
-"""`Chat`: ask, get an answer, ask on; each turn reads what is new, and answers as a run on the whole conversation would.
+"""`Chat`: ask, get an answer, ask on. A turn reads what is new, and answers as a run on the whole conversation would.
 
-Keeps messages and caches together. What a conversation looks like as tensors is `prompt.py`'s business, what of a cache
-can stay is `ConversationCache`'s.
+Keeps messages and caches together. What a conversation looks like as tensors is `prompt.py`'s business, what of a
+cache can stay is `ConversationCache`'s.
 """
 
 import threading
@@ -170,7 +170,7 @@ class Chat:
             raise ValueError("there is no question to take back: nothing was asked yet")
 
     def _answer(self, messages: Sequence[dict[str, Any]], generate_kwargs: dict[str, Any]) -> Reply:
-        """Answer `messages`, and leave the caches with them; after an exception the caches fit what was there before."""
+        """Answer `messages`, and leave the caches with them; after an exception they hold what was reused."""
         start = time.perf_counter()
         kwargs = self._arguments(generate_kwargs)
         prompt = render(self.model, self.processor, messages)

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,10 +180,8 @@ def _ask_for_line() -> str:
     """A line from the terminal, which can be edited where Python has readline; or from a pipe, without a prompt."""
     if not sys.stdin.isatty():
         return input()
-    try:
+    with suppress(ImportError):
         import readline  # noqa: F401  (teaches `input` to edit and to remember lines)
-    except ImportError:
-        pass
     return input("> ")
 
 
@@ -205,7 +203,7 @@ def _stopped_by_ctrl_c(chat: "Chat") -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    pressed = []
+    pressed: list[int] = []
 
     def stop(signum: int, frame: Any) -> None:
         if pressed:

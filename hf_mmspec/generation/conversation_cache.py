@@ -1,4 +1,4 @@
-"""What a conversation keeps between its turns: the target's rows, what the drafter has read, and which tokens they are.
+"""What a conversation keeps between turns: the target's rows, what the drafter has read, and which tokens they are.
 
 Pass it to `generate` as `cache=`, with or without a drafter. Knows ids and pictures' digests, but neither messages,
 templates nor pixels.
@@ -48,7 +48,7 @@ class ConversationCache(TreeCache):
         super().__init__(len(_stock_layers(config)), _FIRST_CAPACITY)
         self.ids: list[int] = []
         self.blocks: list[PictureBlock] = []
-        self._drafter: Drafter | None = None
+        self._drafter: Drafter | None = None  # the one that `_draft_state` belongs to
         self._draft_state: DraftState | None = None
 
     @staticmethod
@@ -113,7 +113,8 @@ class ConversationCache(TreeCache):
         self, drafter: Drafter, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts
     ) -> DraftState:
         """Let `drafter` go on where it has read to; another drafter than before begins with `prompt`."""
-        if self._draft_state is None or self._drafter is not drafter:
+        goes_on = self._drafter is drafter
+        if self._draft_state is None or not goes_on:
             self._draft_state = drafter.prefill(prompt, next_token, borrowed)
         else:
             self._draft_state.borrowed = borrowed
@@ -132,9 +133,7 @@ def _common(ours: Sequence[int], theirs: Sequence[int]) -> int:
     return next((index for index, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
 
 
-def _blocks(
-    ids: Sequence[int], first: int, digests: tuple[str, ...], visual_ids: Sequence[int]
-) -> list[PictureBlock]:
+def _blocks(ids: Sequence[int], first: int, digests: tuple[str, ...], visual_ids: Sequence[int]) -> list[PictureBlock]:
     """Where the pictures stand behind `first`: one run of placeholders each, or all in one block where runs and
     pictures do not correspond (adjacent pictures, pictures in several parts)."""
     runs, position = [], first

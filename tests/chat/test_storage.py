@@ -72,9 +72,7 @@ MESSAGES = {
 
 @pytest.mark.parametrize("name", [*BROKEN, *MESSAGES])
 def test_broken_files(name, llava, tmp_path):
-    content = BROKEN.get(name) or json.dumps(
-        {"format": "hf_mmspec.chat", "version": 1, "messages": MESSAGES[name]}
-    )
+    content = BROKEN.get(name) or json.dumps({"format": "hf_mmspec.chat", "version": 1, "messages": MESSAGES[name]})
     path = tmp_path / "chat.json"
     path.write_text(content)
     with pytest.raises(ChatFileError, match=r"chat\.json"):

@@ -49,7 +49,7 @@ def test_turn_six_reads_what_is_new_and_nothing_else(models, name):
     """Counted by hooks: the target's prefill and the drafter's first forward of each turn, in rows."""
     model, processor = models
     drafter = tiny.build_drafter(name, model)
-    chat = Chat(model, processor, drafter)
+    chat, asked = Chat(model, processor, drafter), 1
     for number, numbers in enumerate(TURNS):
         with tiny.rows_read(model.get_decoder()) as target, tiny.rows_read(drafter.layers[0]) as drafted:
             reply = chat.ask(
@@ -59,14 +59,14 @@ def test_turn_six_reads_what_is_new_and_nothing_else(models, name):
         assert target[0] == reply.read
         assert drafted[0] <= reply.read  # compressed pictures have fewer rows
         assert max(target[1:]) <= tiny.BUDGET["draft_total_tokens"]
-        if number in (1, 3, 4, 5):
-            # random bytes survive as text only in part, so what was said is read again: never more than the last turn
-            assert reply.read < 12 + len(f"Turn {number}?") + 120
-    assert reply.reused > 500 or reply.reused > 150 and model.config.model_type != "llava"
+        # What the turn before it asked stays, pictures included; its answer is read again where text does not give its
+        # ids again, as with these random bytes.
+        assert reply.reused >= asked - 1
+        asked = reply.reused + reply.read
 
 
 def test_a_text_that_survives_is_not_read_again(models):
-    """Where the answer's text gives its ids again, the target reads its last token and what is new, the drafter too."""
+    """Where the answer's text gives its ids again, its last token and what is new are read, by the drafter as well."""
     model, processor = models
     letters = processor.tokenizer("abcdefgh")["input_ids"]
     allowed = dict(prefix_allowed_tokens_fn=lambda *_: letters, max_new_tokens=10, do_sample=False)

@@ -1,4 +1,4 @@
-"""The cache of a conversation: what it keeps for the next prompt, and that `generate` goes on from it in every family."""
+"""The cache of a conversation: what it keeps for the next prompt, and that every family goes on from it."""
 
 import pytest
 import torch
