@@ -17,52 +17,35 @@ def models(request):
     return tiny.TARGETS[request.param]()
 
 
-def take_turns(chat, turns=TURNS, **kwargs):
-    """Ask a question in each of `turns`; compares every answer with a run from scratch."""
-    replies = []
-    for number, numbers in enumerate(turns):
+def take_turns(chat, **kwargs):
+    """Ask a question in each of `TURNS`; each answer is compared with a run from scratch, and what the target and the
+    drafter read is counted by hooks: rows of the prefill, rows of the drafter's first forward.
+
+    What the turn before asked stays, pictures included; its answer is read again where text does not give its ids
+    again, as with these random bytes.
+    """
+    asked = 1
+    for number, numbers in enumerate(TURNS):
         pictures = [tiny.picture(each, (24 + 8 * each, 16)) for each in numbers]
-        reply = chat.ask(f"Turn {number}?", pictures, max_new_tokens=12, do_sample=False, **kwargs)
+        layer = chat.model.get_decoder() if chat.drafter is None else chat.drafter.layers[0]
+        with tiny.rows_read(chat.model.get_decoder()) as target, tiny.rows_read(layer) as drafter:
+            reply = chat.ask(f"Turn {number}?", pictures, max_new_tokens=12, do_sample=False, **kwargs)
         assert reply.ids == tiny.scratch(chat, chat.messages[:-1], max_new_tokens=12), number
-        replies.append(reply)
-    return replies
+        assert target[0] == reply.read and reply.reused >= asked - 1
+        assert max(target[1:]) <= tiny.BUDGET["draft_total_tokens"]
+        assert drafter[0] <= reply.read  # compressed pictures have fewer rows
+        assert (reply.speculation is None) is (chat.drafter is None)
+        asked = reply.reused + reply.read
 
 
 def test_without_a_drafter(models):
-    model, processor = models
-    chat = Chat(model, processor)
-    replies = take_turns(chat)
-    assert all(reply.speculation is None and reply.read < 400 for reply in replies)
-    assert [reply.reused > 0 for reply in replies] == [False, True, True, True, True, True]
+    take_turns(Chat(*models))
 
 
 @pytest.mark.parametrize("name", tiny.DRAFTERS)
 def test_with_every_drafter(models, name):
     model, processor = models
-    chat = Chat(model, processor, tiny.build_drafter(name, model))
-    replies = take_turns(chat, **tiny.BUDGET)
-    assert all(reply.speculation.rounds > 0 for reply in replies)
-
-
-@pytest.mark.parametrize("name", tiny.DRAFTERS)
-def test_turn_six_reads_what_is_new_and_nothing_else(models, name):
-    """Counted by hooks: the target's prefill and the drafter's first forward of each turn, in rows."""
-    model, processor = models
-    drafter = tiny.build_drafter(name, model)
-    chat, asked = Chat(model, processor, drafter), 1
-    for number, numbers in enumerate(TURNS):
-        with tiny.rows_read(model.get_decoder()) as target, tiny.rows_read(drafter.layers[0]) as drafted:
-            reply = chat.ask(
-                f"Turn {number}?", [tiny.picture(each) for each in numbers], max_new_tokens=12, do_sample=False,
-                **tiny.BUDGET,
-            )  # fmt: skip
-        assert target[0] == reply.read
-        assert drafted[0] <= reply.read  # compressed pictures have fewer rows
-        assert max(target[1:]) <= tiny.BUDGET["draft_total_tokens"]
-        # What the turn before it asked stays, pictures included; its answer is read again where text does not give its
-        # ids again, as with these random bytes.
-        assert reply.reused >= asked - 1
-        asked = reply.reused + reply.read
+    take_turns(Chat(model, processor, tiny.build_drafter(name, model)), **tiny.BUDGET)
 
 
 def test_a_text_that_survives_is_not_read_again(models):
