@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.card import card
+from hf_mmspec.console.chat import chat
 from hf_mmspec.console.check import check
 from hf_mmspec.console.choices import DTYPES, check_choice, check_quantize
 from hf_mmspec.console.convert import convert
@@ -179,6 +180,6 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-for _command in (bench, card, check, convert, distil, publish, rewrite, train):
+for _command in (bench, card, chat, check, convert, distil, publish, rewrite, train):
     app.command()(_one_line_errors()(_command))
 app.command("list")(_one_line_errors()(list_drafters))

@@ -65,11 +65,12 @@ class CompressedRows(VisualRows):
         plan = RowPlan.of_text([layout.slots for layout in layouts])
         queries = pad_rows([layout.queries for layout in layouts], value=-1)
         plan.visual = queries >= 0
+        plan.image_features = plan.last_image_feature = batch.image_feature
         if any(batch.visual_spans):
             images = pad_rows([layout.images for layout in layouts])
             values = batch.features if self.reads_features else batch.inputs_embeds
             compressed = self.compress(values, batch.visual_spans)
-            self._add_images(plan, compressed, batch.visual_spans, images, queries)
+            self._add_images(plan, compressed, batch, images, queries)
         return plan
 
     def compress(self, values: torch.Tensor, spans: list[Spans]) -> torch.Tensor:
@@ -93,12 +94,15 @@ class CompressedRows(VisualRows):
         compressed = torch.cat([self(torch.stack([pieces[index] for index in group])) for group in members.values()])
         return compressed[order.argsort().to(compressed.device)]
 
-    def _add_images(self, plan: RowPlan, compressed: torch.Tensor, visual_spans, images, queries) -> None:
+    def _add_images(self, plan: RowPlan, compressed: torch.Tensor, batch: SlottedBatch, images, queries) -> None:
         """Fill in compressed rows and global features. `compressed (total images, Q, H)` runs over the whole batch,
         so each sample's images start where those of the samples before it end."""
-        counts = torch.tensor([len(spans) for spans in visual_spans], device=images.device)
+        counts = torch.tensor([len(spans) for spans in batch.visual_spans], device=images.device)
         offsets = (counts.cumsum(0) - counts)[:, None]
-        with_none = torch.cat([torch.zeros_like(compressed[:1]), compressed])  # index 0: no image yet
+        none = torch.zeros_like(compressed[:1])
+        if batch.image_feature is not None:
+            none[:, -1] = batch.image_feature[:, 0]
+        with_none = torch.cat([none, compressed])  # index 0: no image yet, or that of an earlier turn
         own = torch.where(plan.visual, offsets + images + 1, 0)
         plan.visual_inputs = with_none[own, queries]
         if self.has_global_feature:

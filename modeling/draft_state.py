@@ -3,8 +3,10 @@
 Nothing of a request lives on a module, so calls cannot leak into each other; knows no drafter family.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -121,12 +123,25 @@ class DrafterCache:
             self.stable = stop
         self.drop_scratch()
 
+    def crop(self, rows: int) -> None:
+        """Keep the first `rows` rows only; they are as they were, even after an interrupted forward."""
+        self.stable = rows
+        self.drop_scratch()
+
     def rows(self, layer_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Stable keys (after RoPE) and values of a layer, each `(1, kv_heads, stable, head_dim)`."""
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         if keys is None or values is None:
             raise ValueError("the drafter's cache is empty: call `prefill` first")
         return keys[:, :, : self.stable], values[:, :, : self.stable]
+
+
+class SeenImage(NamedTuple):
+    """An image that a drafter has read: the position behind its last visual token, and its global feature
+    `(1, 1, H)`, None for families without one."""
+
+    stop: int
+    feature: torch.Tensor | None
 
 
 @dataclass
@@ -144,6 +159,9 @@ class DraftState:
         image_feature: `(1, 1, H)` global feature of the last image (ViSpec), None for families without one.
         has_images: whether the prompt had any.
         drafted: which rows the last proposal wrote, where a drafter keeps those of accepted tokens; else None.
+        slots: position of each row of the cache, increasing: row of position j joins its feature with token j + 1.
+        images: what was seen, in order; `image_feature` is the last one's.
+        first_position: position that the first row was read at.
     """
 
     borrowed: BorrowedParts
@@ -156,3 +174,19 @@ class DraftState:
     image_feature: torch.Tensor | None = None
     has_images: bool = False
     drafted: DraftedRows | None = None
+    slots: list[int] = field(default_factory=list)
+    images: list[SeenImage] = field(default_factory=list)
+    first_position: int = 0
+
+    def crop(self, length: int) -> None:
+        """Forget the rows of positions from `length` on, so that `Drafter.resume` can go on there.
+
+        Args:
+            length: outside images, where text follows: no image has visual tokens on both sides of it.
+        """
+        rows = bisect_left(self.slots, length)
+        self.cache.crop(rows)
+        del self.slots[rows:]
+        self.images = [image for image in self.images if image.stop <= length]
+        self.image_feature = self.images[-1].feature if self.images else None
+        self.has_images = bool(self.images)

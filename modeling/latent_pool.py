@@ -38,7 +38,7 @@ class LatentPool(CompressedRows):
 
     def plan(self, batch: SlottedBatch) -> RowPlan:
         plan = super().plan(batch)
-        if self.released_rows and plan.visual_inputs is not None:
+        if self.released_rows and plan.visual_inputs is not None and not batch.follows_images:
             first = [spans[0][0] if spans else 0 for spans in batch.visual_spans]
             before = plan.valid & (plan.slots < torch.tensor(first, device=plan.slots.device)[:, None])
             plan.visual_inputs = torch.where(

@@ -86,6 +86,14 @@ class Drafter(PreTrainedModel):
         """Read the prompt and the first token that the target emitted after it (`int64`, one element)."""
         raise NotImplementedError
 
+    def resume(self, state: DraftState, prompt: TargetPrompt, next_token: torch.Tensor) -> DraftState:
+        """Read on where a conversation goes on: `prompt` has the rows from its `start_position` on, and `state` was
+        cropped to that position (or has read less). Takes over the state's cache.
+
+        A drafter that does not implement it begins anew, with the new rows alone.
+        """
+        return self.prefill(prompt, next_token, state.borrowed)
+
     def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:
         """Draft from the last known token. With a `temperature` (chain mode) tokens are drawn, not maximised, and the
         tree carries `proposal_probs`. Leaves the state as it was."""

@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import ModelOutput
 
 from .configuration_visual import VisualConfig
-from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
+from .draft_state import BorrowedParts, DrafterCache, DraftState, SeenImage, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .fixed_rows import FixedDrafterCache, run_layers
 from .guided_growth import Guidance, behind_run, follow_guidance
@@ -113,32 +113,55 @@ class RowDrafter(VisualDrafter):
 
     # ---- reading the target -------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def prefill(self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts) -> DraftState:
+        return self._read(prompt, next_token, borrowed, None)
+
+    def resume(self, state: DraftState, prompt: TargetPrompt, next_token: torch.Tensor) -> DraftState:
+        return self._read(prompt, next_token, state.borrowed, state)
+
+    @torch.no_grad()
+    def _read(
+        self, prompt: TargetPrompt, next_token: torch.Tensor, borrowed: BorrowedParts, before: DraftState | None
+    ) -> DraftState:
+        """The state after all rows of `prompt`, which follow those of `before` where a conversation goes on."""
         next_token = next_token.reshape(1).to(self.device)
         inputs_embeds = self.embed_inputs(prompt.inputs_embeds, prompt.input_ids).to(self.device, self.dtype)
         features = self.project(prompt.features.to(device=self.device, dtype=self.dtype))
-        length = features.shape[1]
-        slots = [torch.arange(length, device=self.device)]
-        plan = self.plan_rows(SlottedBatch(inputs_embeds, features, slots, [prompt.visual_spans]))
+        slots = [torch.arange(features.shape[1], device=self.device)]
+        plan = self.plan_rows(
+            SlottedBatch(
+                inputs_embeds,
+                features,
+                slots,
+                [prompt.visual_spans],
+                image_feature=None if before is None else before.image_feature,
+                follows_images=before is not None and before.has_images,
+            )
+        )
         next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
         row_features = plan.features_of_rows(features)
         x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), row_features)
-        positions = self._numbered(plan.slots) + prompt.start_position
-        cache = self._new_cache(capacity=x.shape[1] + 256)
-        hidden = self._run(x, positions, self._causal_mask(x, past=0), cache)
+        cache = self._new_cache(capacity=x.shape[1] + 256) if before is None else before.cache
+        start = prompt.start_position
+        if before is not None and self.is_compact:
+            start = before.first_position + len(before.slots)
+        hidden = self._run(x, self._numbered(plan.slots) + start, self._causal_mask(x, cache.stable), cache)
         cache.commit()
+        images = [*(() if before is None else before.images), *_seen_images(plan, prompt)]
         return DraftState(
             borrowed=borrowed,
             cache=cache,
-            next_position=prompt.start_position + (x.shape[1] if self.is_compact else length),
+            next_position=start + (x.shape[1] if self.is_compact else features.shape[1]),
             last_token=next_token,
             # copies, so that the whole prompt's rows are not kept alive
             last_hidden=hidden[0, -1:].clone(),
             last_input=x[:, -1:].clone(),
             last_feature=row_features[0, -1:].clone(),
             image_feature=plan.last_image_feature,
-            has_images=bool(prompt.visual_spans),
+            has_images=bool(images),
+            slots=[*(() if before is None else before.slots), *(plan.slots[0] + prompt.start_position).tolist()],
+            images=images,
+            first_position=start if before is None else before.first_position,
         )
 
     @torch.no_grad()
@@ -152,6 +175,7 @@ class RowDrafter(VisualDrafter):
         positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
         hidden = self._run(x, positions, self._causal_mask(x, state.cache.stable), state.cache)
         state.cache.commit()
+        state.slots.extend(range(state.slots[-1] + 1, state.slots[-1] + 1 + rows))
         state.next_position += rows
         state.last_token = next_tokens[0, -1:]
         state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
@@ -249,3 +273,15 @@ class RowDrafter(VisualDrafter):
             return None
         mask = torch.full((rows, past + rows), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
         return mask.triu_(past + 1)[None, None]
+
+
+def _seen_images(plan: RowPlan, prompt: TargetPrompt) -> list[SeenImage]:
+    """The images of `prompt`, each with the global feature that is in force behind it."""
+    seen = []
+    for _, stop in prompt.visual_spans:
+        feature = None
+        if plan.image_features is not None:
+            row = int((plan.slots[0] < stop - 1).sum())
+            feature = plan.image_features[:, row : row + 1].clone()
+        seen.append(SeenImage(prompt.start_position + stop, feature))
+    return seen

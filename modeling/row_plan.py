@@ -20,12 +20,17 @@ class SlottedBatch:
         features: `(B, L, H)` target features, projected to the drafter's width.
         slots: each sample's real slots, `int64`, increasing, padding left out.
         visual_spans: each sample's half-open image spans, by unshifted position.
+        image_feature: `(1, 1, H)`, the global feature in force before the first slot where earlier turns of a
+            conversation had images, or None.
+        follows_images: whether earlier turns had any.
     """
 
     inputs_embeds: torch.Tensor
     features: torch.Tensor
     slots: list[torch.Tensor]
     visual_spans: list[Spans]
+    image_feature: torch.Tensor | None = None
+    follows_images: bool = False
 
 
 @dataclass

@@ -16,6 +16,8 @@ from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
 from hf_mmspec.evaluation.identity import Difference, find_difference
 from hf_mmspec.modeling import Drafter
 
+from .safe_text import safe_lines
+
 _WARM_UP_TOKENS = 12
 
 
@@ -55,7 +57,7 @@ class PrintingStreamer(TextStreamer):
         self._console = console
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        self._console.print(escape(text), end="\n" if stream_end else "", highlight=False, soft_wrap=True)
+        self._console.print(safe_lines(text), end="\n" if stream_end else "", highlight=False, soft_wrap=True)
 
 
 def warm_up(target: PreTrainedModel, drafter: Drafter, inputs: Mapping[str, torch.Tensor]) -> None:

@@ -8,5 +8,9 @@ from rich.markup import escape
 
 def safe(value: object) -> str:
     """One line of characters that can be printed, taken as they are."""
-    line = " ".join(str(value).split())
-    return escape("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line))
+    return safe_lines(" ".join(str(value).split()))
+
+
+def safe_lines(text: str) -> str:
+    """The same of a text, or a piece of one, whose line breaks and spaces stay."""
+    return escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))

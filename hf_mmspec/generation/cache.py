@@ -45,11 +45,15 @@ class TreeCacheLayer(CacheLayerMixin):
 
     def grow(self, needed: int) -> None:
         """Double the buffer: rare, since a request's first guess of its length is generous."""
-        old_keys, old_values = self.keys, self.values
-        self.capacity = max(needed, 2 * self.capacity)
-        self.lazy_initialization(old_keys, old_values)
-        self.keys[:, :, : self.length] = old_keys[:, :, : self.length]
-        self.values[:, :, : self.length] = old_values[:, :, : self.length]
+        capacity = max(needed, 2 * self.capacity)
+        # Filled before they are ours, and the capacity last: an interrupt in between loses no row.
+        self.keys, self.values = self._larger(self.keys, capacity), self._larger(self.values, capacity)
+        self.capacity = capacity
+
+    def _larger(self, rows: torch.Tensor, capacity: int) -> torch.Tensor:
+        larger = rows.new_empty((*rows.shape[:2], capacity, rows.shape[-1]))
+        larger[:, :, : self.length] = rows[:, :, : self.length]
+        return larger
 
     def keep(self, start: int, rows: torch.Tensor) -> None:
         """Of the rows after `start`, keep `rows` `(k,)` (increasing, relative to `start`) and drop the others."""

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
 
 from .answer import Answer, StepStates
+from .conversation_cache import ConversationCache
 from .draft_constraint import DraftConstraint, RoundGuidance, propose_guided
 from .statistics import Speculation
 from .target import Target, Verified
@@ -24,9 +25,13 @@ def decode(
     budget: DraftBudget,
     generation_config: GenerationConfig,
     constraints: Sequence[DraftConstraint] = (),
+    conversation: ConversationCache | None = None,
 ) -> Speculation:
     """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round, save
-    for tokens that `constraints` force."""
+    for tokens that `constraints` force.
+
+    In a `conversation` the drafter goes on from what it has read, and reads this answer to its end.
+    """
     speculation = Speculation()
     state: DraftState | None = None
     with speculation.timing("prefill"):
@@ -35,7 +40,9 @@ def decode(
             outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
         )
         del outputs
-        if budget.depth > 0 and not answer.finished:
+        if budget.depth > 0 and conversation is not None:
+            state = conversation.read(drafter, prompt, _as_row([token], answer), borrowed)
+        elif budget.depth > 0 and not answer.finished:
             state = drafter.prefill(prompt, _as_row([token], answer), borrowed)
         del prompt
 
@@ -56,7 +63,7 @@ def decode(
             path, tokens = walk(tree, verified, answer)
             target.keep(path)
             token = tokens[-1]
-            if state is not None and not answer.finished:
+            if state is not None and not (answer.finished and conversation is None):
                 with speculation.timing("draft"):
                     kept = verified.features[:, torch.tensor(path, device=verified.features.device)]
                     drafter.extend(state, kept, _as_row(tokens, answer))

@@ -32,6 +32,7 @@ from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
+from .conversation_cache import ConversationCache
 from .draft_constraint import constraints_of
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
@@ -94,8 +95,12 @@ def speculative_decoding(
             if compiled is None
             else CompiledTarget(compiled, model_kwargs, captured, room, feature_layers)
         )
+        cache = model_kwargs["cache"]
+        conversation = cache if isinstance(cache, ConversationCache) else None
         constraints = constraints_of(logits_processor)
-        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config, constraints)
+        speculation = decode(
+            target, assistant_model, borrowed, answer, budget, generation_config, constraints, conversation
+        )
     answer.end()
 
     cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
@@ -200,6 +205,8 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
 
 def _croppable_cache(model, cache, cache_is_users: bool, generation_config: GenerationConfig) -> Cache:
     """The request's cache where it can be filled when the request is done, or an empty one in place of other kinds."""
+    if isinstance(cache, ConversationCache):
+        return cache
     if type(cache) in (DynamicCache, StaticCache) and not cache.offloading:
         return cache
     if cache_is_users:

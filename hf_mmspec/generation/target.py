@@ -15,6 +15,7 @@ from hf_mmspec.modeling import DraftTree, TargetPrompt
 from .answer import StepStates
 from .cache import TreeCache
 from .capture import Captured
+from .conversation_cache import ConversationCache
 from .decoder_masks import mask_for_wrapper, masks_for_decoder
 from .rope_border import exact_levels
 from .tree_mask import LayerWindows, tree_attention_mask
@@ -62,7 +63,8 @@ class Target:
 
     Args:
         model: the target, as `generate` sees it.
-        model_kwargs: `generate`'s keyword arguments for the forward; its cache stays untouched until `finish`.
+        model_kwargs: `generate`'s keyword arguments for the forward; its cache stays untouched until
+            `finish`, save a ConversationCache, which is used as it is.
         room: rows that the cache should have beyond the prompt, tree nodes included.
     """
 
@@ -88,7 +90,11 @@ class Target:
         num_layers = self._config.num_hidden_layers
         given = input_ids if self._kwargs.get("inputs_embeds") is None else self._kwargs["inputs_embeds"]
         capacity = max(given.shape[1], self._past_length) + min(self._room, _FIRST_GUESS_OF_NEW_TOKENS)
-        self.cache = self.cache_class.from_dynamic(self._given_cache, num_layers, capacity)
+        self.cache: TreeCache
+        if isinstance(self._given_cache, ConversationCache):
+            self.cache = self._given_cache
+        else:
+            self.cache = self.cache_class.from_dynamic(self._given_cache, num_layers, capacity)
         self._kwargs["cache"] = self.cache
         if self._windows.has_shared:
             # An integer lets such layers leave out all prompt rows but the last, and drafters read all of them.
@@ -192,6 +198,6 @@ class Target:
 
     def finish(self, cache_is_wanted: bool) -> Cache:
         """The cache as `generate` returns it; filled only where somebody can see it."""
-        if cache_is_wanted:
+        if cache_is_wanted and not isinstance(self._given_cache, ConversationCache):
             self.cache.copy_to(self._given_cache)
         return self._given_cache

@@ -36,11 +36,11 @@ def tiny_processor():
     )
 
 
-def tiny_target(seed: int = 0, **text_fields):
+def tiny_target(seed: int = 0, text_config=None, **text_fields):
     """144 visual tokens per image, two text layers; its favourite token changes from step to step."""
     torch.manual_seed(seed)
     fields = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-    text = LlamaConfig(
+    text = text_config or LlamaConfig(
         vocab_size=len(SPECIAL) + 256,
         num_key_value_heads=2,
         bos_token_id=0,
