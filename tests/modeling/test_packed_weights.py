@@ -1,4 +1,4 @@
-"""Heads that are packed: found, measured and called through the module, whatever shape and dtype their weights show."""
+"""Heads that are packed: found, measured and called through the module, whatever their weights look like."""
 
 import logging
 
