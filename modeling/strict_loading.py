@@ -122,8 +122,7 @@ def check_packed_layers(unusable: list[str]) -> None:
         named = ", ".join(unusable[:3]) + ", ..." * (len(unusable) > 3)
         raise DrafterLoadError(
             "bitsandbytes' 4-bit kernels for this processor take layers whose sizes are multiples of 32 (out) and 64 "
-            f"(in), which {named} are not: name these in llm_int8_skip_modules, or load the drafter in 8 bits or "
-            "unpacked"
+            f"(in), which {named} are not: name these in llm_int8_skip_modules, or load it in 8 bits or as it is"
         )
 
 

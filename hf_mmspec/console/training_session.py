@@ -9,6 +9,8 @@ from typing import Any
 
 from hf_mmspec.data import Columns, Source
 
+from .session import use_threads
+
 
 def columns_of(
     prompt: str | None, image: str | None, messages: str | None, task: str | None, id: str | None
@@ -58,14 +60,9 @@ def read_answers(folders: Sequence[Path]) -> list[Any]:
 def quiet(threads: int | None) -> None:
     """Libraries say errors only; our own bar is enough."""
     import datasets
-    import torch
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
 
 
 def load_for_training(model: str | None, dtype: str, quantize: str | None = None) -> tuple[Any, Any]:

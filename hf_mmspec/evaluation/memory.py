@@ -5,6 +5,7 @@ Loading is not counted where the system can forget it (Linux): what is asked is 
 
 import gc
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     asked = json.loads(arguments[0])
     torch.set_num_threads(int(arguments[1]))
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a warning at every 8-bit layer takes time
     source = Source(**{**asked["question"]["source"], "columns": Columns(**asked["question"]["source"]["columns"])})
     question = Question(**{**asked["question"], "source": source})
     print(json.dumps({"peak_bytes": _peak(question, Entry(**asked["entry"]) if asked["entry"] else None)}))

@@ -7,6 +7,7 @@ Measures with the bench's own parts, one form of the weights after the other; de
 import argparse
 import gc
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in filter(None, (options.json, options.markdown)):
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(options.threads)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a warning at every 8-bit layer takes time
     settings = Settings(
         data=(options.data,),
         samples=options.samples,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
-from hf_mmspec.evaluation.identity import find_difference, next_scores, tie_epsilon
+from hf_mmspec.evaluation.identity import find_difference, next_scores, reading_noise, tie_epsilon
+from tests.generation import packed
 from tests.generation.tiny import llava, llava_prompt, qwen, qwen_prompt
 
 
@@ -119,3 +120,18 @@ def test_epsilon_follows_the_precision_of_the_dtype():
     assert tie_epsilon(20.0, torch.bfloat16) == tie_epsilon(-9.0, torch.bfloat16) == 0.25
     assert tie_epsilon(64.0, torch.bfloat16) == 0.5
     assert tie_epsilon(20.0, torch.float32) < 4e-6
+
+
+@pytest.mark.parametrize(("family", "prompt"), [("llava", llava_prompt), ("qwen", qwen_prompt)])
+def test_packed_weights_set_the_epsilon_themselves(tmp_path, family, prompt):
+    """A float target reads its answer at once as it wrote it; one of eight bits does not, and that is its epsilon."""
+    full, inputs = packed.save_full(family, tmp_path), prompt(seed=1, images=1)
+    assert reading_noise(full, inputs, 4) < 1e-3
+    target = packed.load(tmp_path, "int8 with outliers")
+    noise = reading_noise(target, inputs, 4)
+    assert noise > 10 * tie_epsilon(32.0, torch.float32)
+    tokens = plain(target, inputs)
+    other = [*tokens[:3], next_scores(target, inputs, tokens[:3]).argmin().item()]
+    difference = find_difference(target, inputs, tokens, other)
+    assert difference.epsilon >= noise and not difference.is_near_tie
+    assert find_difference(full, inputs, tokens, other).epsilon < 1e-5

@@ -1,6 +1,7 @@
 """Quantised targets teach like any other: states on the fly and from disk are the same, and weights stay packed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +9,18 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 
 import hf_mmspec
 from hf_mmspec.data import Source, model_inputs, open_source
+from hf_mmspec.modeling import EagleDrafter
+from hf_mmspec.quantise import quantisation_of
 from hf_mmspec.training.answers.answering import Answering
 from hf_mmspec.training.answers.store import AnswerSet
 from hf_mmspec.training.distil import DistilRun, distil
+from hf_mmspec.training.features.reading import Reader
+from hf_mmspec.training.features.source import NoRecordsError, RecordSource
+from hf_mmspec.training.learning.target_parts import TargetParts
 from hf_mmspec.training.recipes import family_recipe, read_recipe
-from hf_mmspec.training.train import Run, train
+from hf_mmspec.training.train import Run, other_weights, train
 from tests.evaluation.tiny import tiny_processor, tiny_target
+from tests.generation import packed
 
 pytest.importorskip("bitsandbytes")
 SKIPPED = {"llm_int8_skip_modules": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]}
@@ -50,6 +57,7 @@ def test_a_quantised_target_is_distilled_and_its_drafter_drafts(quantised, tmp_p
         **inputs, max_new_tokens=2
     )  # bitsandbytes packs weights for the processor's kernels when it decodes
     before = target(**inputs).logits
+    assert quantisation_of(target) is not None
     changes = ["stages.0.epochs=1", "stages.0.batch_size=8", "evaluations=1", "stages.0.noise=0"]
     recipe = read_recipe(family_recipe("eagle2"), changes)
     source = Source("embedded", limit=18)
@@ -66,6 +74,45 @@ def test_a_quantised_target_is_distilled_and_its_drafter_drafts(quantised, tmp_p
     assert found["live"] == pytest.approx(found["stored"], rel=1e-4)
     assert torch.equal(target(**inputs).logits, before)
 
+    said = json.loads((tmp_path / "drafter-live" / "training.json").read_text())
+    assert said["target_quantization"] == said["data"][0]["target_quantization"] == quantisation_of(target)
+    assert f"for tiny in {quantisation_of(target)}:" in (tmp_path / "drafter-live" / "README.md").read_text()
+
     drafter = hf_mmspec.AutoDrafter.from_pretrained(tmp_path / "drafter-live")
     plain = target.generate(**inputs, do_sample=False, max_new_tokens=16)
     assert torch.equal(plain, target.generate(**inputs, do_sample=False, max_new_tokens=16, assistant_model=drafter))
+
+
+def test_states_of_the_full_target_are_not_those_of_the_quantised_one(quantised, tmp_path):
+    """Answers of the full target may be learned from, with hidden states read anew."""
+    target, processor = quantised
+    full = AutoModelForImageTextToText.from_pretrained(tmp_path / "full").eval()
+    run = DistilRun(Source("embedded", limit=3), tmp_path / "answers", "tiny", Answering(0.0, 6))
+    run = replace(run, keep=read_recipe(family_recipe("eagle2"), []))
+    answers = AnswerSet.load(distil(run, full, processor, say=lambda _: None))
+    assert list(other_weights(full, [answers])) == []
+    assert quantisation_of(target) in next(other_weights(target, [answers]))
+    for model, is_stored in ((full, True), (target, False)):
+        assert RecordSource.open([answers], Reader(model, processor)).is_stored is is_stored
+    with pytest.raises(NoRecordsError, match=r"unquantised, not bitsandbytes.*--features live"):
+        RecordSource.open([answers], Reader(target, processor), "stored")
+
+
+@pytest.mark.parametrize("form", ["nf4", "int8"])
+def test_a_drafter_learns_through_a_packed_head(tmp_path, form):
+    """The kernels of processors have no backward pass; what the target says is still asked of the packed head."""
+    packed.save_full("llava", tmp_path, vocab_size=128)
+    skip = [name for name in packed.SKIPPED if name != "lm_head"]
+    target = packed.load(tmp_path, form, skip=skip)
+    states = torch.randn(4, 64)
+    with torch.no_grad():
+        said = target.lm_head(states)
+    drafter = EagleDrafter.from_target(target)
+    parts = TargetParts.of(target, drafter)
+    assert torch.equal(parts.logits(states), said)
+    states.requires_grad_(True)
+    logits = drafter.draft_logits(states, parts.borrowed)
+    assert (logits - said).norm() < 0.02 * said.norm()
+    logits[:, 5].sum().backward()
+    assert states.grad is not None and states.grad.norm() > 0.5 * states.grad[0].norm()
+    torch.testing.assert_close(states.grad[0], states.grad[3])
