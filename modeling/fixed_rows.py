@@ -32,9 +32,13 @@ class FixedDrafterCache(DrafterCache):
     def open(self, count: int) -> "OpenRows":
         """The rows after those in use, for a step of `count` rows."""
         start = self.in_use
-        for stores in (self._keys, self._values):
-            stores[:] = [self._with_room(store, store, start, start + count) for store in stores if store is not None]
-        return OpenRows(list(self._keys), list(self._values), torch.tensor(start, device=self._keys[0].device))
+
+        def with_room(stores: list[torch.Tensor | None]) -> list[torch.Tensor]:
+            return [self._with_room(store, store, start, start + count) for store in stores if store is not None]
+
+        keys, values = with_room(self._keys), with_room(self._values)
+        self._keys[:], self._values[:] = keys, values
+        return OpenRows(keys, values, torch.tensor(start, device=keys[0].device))
 
     @property
     def in_use(self) -> int:
@@ -85,10 +89,10 @@ def run_layers(
         mask = x.new_zeros(1, 1, rows, cache.in_use + rows)
     columns = seen.keys[0].shape[2] - mask.shape[-1]
     mask = pad(mask, (0, columns, 0, missing), value=torch.finfo(mask.dtype).min)
-    cos_sin = tuple(pad(table.expand(-1, rows, -1), (0, 0, 0, missing)) for table in cos_sin)
+    cos, sin = (pad(table.expand(-1, rows, -1), (0, 0, 0, missing)) for table in cos_sin)
     x = pad(x, (0, 0, 0, missing))
     for layer in layers:
-        x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=seen)
+        x = layer(x, attention_mask=mask, position_embeddings=(cos, sin), cache=seen)
     cache.advance(rows)
     return x[:, :rows]
 

@@ -54,7 +54,7 @@ class _Shell(nn.Module):
         return getattr(self.__dict__["inner"], name)
 
 
-def _original(module: nn.Module) -> nn.Module:
+def _original(module: Any) -> nn.Module:
     while hasattr(module, "_orig_mod"):
         module = module._orig_mod
     return module
@@ -65,7 +65,7 @@ def _view(module: Any, done: dict[int, Any], replace: Callable[[nn.Module], nn.M
     if isinstance(module, _Shell):
         return module
     if id(module) not in done:
-        view = done[id(module)] = type(module).__new__(type(module))
+        view = done[id(module)] = object.__new__(type(module))
         # Copies of its dicts too: one of them is the hooks.
         view.__dict__ = {name: copy(v) if isinstance(v, dict) else v for name, v in module.__dict__.items()}
         view.__dict__["_compiled_call_impl"] = None

@@ -129,8 +129,6 @@ def test_what_generate_would_compile_is_compiled():
     drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
     for options, compiles in (({}, False), ({"prefill_chunk_size": 8}, False), ({"compile_config": config}, True)):
         kwargs = dict(cache_implementation="static", assistant_model=drafter, **options, **SHAPES["narrow"])
-        if "prefill_chunk_size" in options:
-            kwargs |= {"inputs": inputs["input_ids"]}
         output, _ = run(model, inputs, **kwargs)
         assert output.sequences.tolist() == expected[0].sequences.tolist()
         assert (graphs() > 0) is compiles
