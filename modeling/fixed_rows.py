@@ -32,9 +32,12 @@ class FixedDrafterCache(DrafterCache):
     def open(self, count: int) -> "OpenRows":
         """The rows after those in use, for a step of `count` rows."""
         start = self.in_use
-        for stores in (self._keys, self._values):
-            stores[:] = [self._with_room(store, store, start, start + count) for store in stores if store is not None]
-        keys, values = ([store for store in stores if store is not None] for stores in (self._keys, self._values))
+
+        def with_room(stores: list[torch.Tensor | None]) -> list[torch.Tensor]:
+            return [self._with_room(store, store, start, start + count) for store in stores if store is not None]
+
+        keys, values = with_room(self._keys), with_room(self._values)
+        self._keys[:], self._values[:] = keys, values
         return OpenRows(keys, values, torch.tensor(start, device=keys[0].device))
 
     @property

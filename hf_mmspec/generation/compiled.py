@@ -45,7 +45,7 @@ class CompiledForward:
         """
         wants_states = bool(inputs.get("output_hidden_states"))
         outputs = self._forward(**{**inputs, "output_hidden_states": True}, return_dict=True)
-        states: Sequence[torch.Tensor] = outputs.get("hidden_states") or ()
+        states: tuple[torch.Tensor, ...] = outputs.get("hidden_states") or ()
         if len(states) != self._layers + 1:
             raise ValueError(
                 f"a compiled {type(self.view).__name__} returns {len(states)} hidden states of its {self._layers} "

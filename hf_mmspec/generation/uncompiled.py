@@ -54,7 +54,7 @@ class _Shell(nn.Module):
         return getattr(self.__dict__["inner"], name)
 
 
-def _original(module: Any) -> Any:
+def _original(module: Any) -> nn.Module:
     while hasattr(module, "_orig_mod"):
         module = module._orig_mod
     return module
