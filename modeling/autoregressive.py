@@ -57,7 +57,7 @@ class AutoregressiveDrafter(RowDrafter):
         if state.drafted is not None:
             kept = state.drafted.along(next_tokens[0, :-1].tolist())
             state.cache.keep(kept)
-            state.next_position += len(kept)
+            state.advance(len(kept))
             state.drafted = None
         super().extend(state, features[:, len(kept) :], next_tokens[:, len(kept) :])
 

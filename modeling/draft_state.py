@@ -178,6 +178,11 @@ class DraftState:
     images: list[SeenImage] = field(default_factory=list)
     first_position: int = 0
 
+    def advance(self, rows: int) -> None:
+        """So many rows follow in the cache."""
+        self.next_position += rows
+        self.slots.extend(range(self.slots[-1] + 1, self.slots[-1] + 1 + rows))
+
     def crop(self, length: int) -> None:
         """Forget the rows of positions from `length` on, so that `Drafter.resume` can go on there.
 

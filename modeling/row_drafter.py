@@ -175,8 +175,7 @@ class RowDrafter(VisualDrafter):
         positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
         hidden = self._run(x, positions, self._causal_mask(x, state.cache.stable), state.cache)
         state.cache.commit()
-        state.slots.extend(range(state.slots[-1] + 1, state.slots[-1] + 1 + rows))
-        state.next_position += rows
+        state.advance(rows)
         state.last_token = next_tokens[0, -1:]
         state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
 
