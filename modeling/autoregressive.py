@@ -23,17 +23,17 @@ class AutoregressiveDrafter(RowDrafter):
         return decoder_layer(self.config, index, input_norm=index > 0)
 
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
-        return Rows(state.last_hidden, self.draft_logits(state.last_hidden, state.borrowed)), self._stepper(state)
+        hidden = state.last_hidden[:, None]
+        return Rows(hidden, self.draft_logits(hidden, state.borrowed)), self._stepper(state)
 
     def _stepper(self, state: DraftState) -> Step:
-        """One draft step on the state's cache: nodes see all stable rows, their ancestors and themselves."""
+        """One draft step on the state's cache: nodes see all known rows, their ancestors and themselves."""
+        next_positions = torch.tensor(state.next_positions, device=self.device)[:, None]
 
         def step(tokens: torch.Tensor, features: torch.Tensor, level: int, visible: torch.Tensor) -> Rows:
-            x = self.fuse(self.embed(tokens, state.borrowed)[None], features[None], state.image_feature)
-            mask = x.new_zeros(len(tokens), state.cache.stable + visible.shape[1])
-            mask[:, state.cache.stable :].masked_fill_(~visible, torch.finfo(x.dtype).min)
-            position = torch.full((1, 1), state.next_position + level, device=x.device)
-            hidden = self._run(x, position, mask[None, None], state.cache)[0]
+            x = self.fuse(self.embed(tokens, state.borrowed), features, state.image_feature)
+            mask = self._scratch_mask(x, state.cache, visible)
+            hidden = self._run(x, next_positions + level, mask, state.cache)
             return Rows(hidden, self.draft_logits(hidden, state.borrowed))
 
         return step

@@ -4,6 +4,7 @@ Knows neither layers nor images; `autoregressive.py` adds the layers, each famil
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,27 @@ class Drafter(PreTrainedModel):
         """Advance by m accepted rows: their target features `(1, m, F)`, root first, and the token emitted after each
         of them, `int64 (1, m)`."""
         raise NotImplementedError
+
+    # ---- several rows at once: by default one after the other ---------------------------------------------------
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """What drafts for the rows of `states` side by side, in `propose_rows` and `extend_rows`."""
+        return list(states)
+
+    def select(self, state: Any, rows: Sequence[int]) -> Any:
+        """Of what `join` returned, the given rows only; the others have ended."""
+        return [state[row] for row in rows]
+
+    def propose_rows(
+        self, state: Any, budgets: Sequence[DraftBudget], temperature: float | None = None
+    ) -> list[DraftTree]:
+        """`propose` for each row with its own budget; budgets differ in `depth` at most."""
+        return [self.propose(own, budget, temperature) for own, budget in zip(state, budgets, strict=True)]
+
+    def extend_rows(self, state: Any, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]) -> None:
+        """`extend` for each row with its own number of accepted rows."""
+        for own, rows, tokens in zip(state, features, next_tokens, strict=True):
+            self.extend(own, rows, tokens)
 
     # ---- the target ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 How a level is drafted is elsewhere: by recursion (`autoregressive.py`) or k slots at once (`modeling_flash.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,8 @@ from transformers.utils import ModelOutput
 from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
-from .row_plan import RowPlan, SlottedBatch, Spans, put_rows, take_rows
-from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
+from .row_plan import RowPlan, SlottedBatch, Spans, pad_rows, put_rows, take_rows
+from .tree_growth import Rows, Step, grow_chains, grow_trees, sample_chains
 from .visual_drafter import VisualDrafter
 
 
@@ -92,8 +93,8 @@ class RowDrafter(VisualDrafter):
         return visual_inputs
 
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
-        """Output for the last row, from which level 1 is read, and the function that drafts further levels, which may
-        write scratch rows into the state's cache."""
+        """Output for the last token of each row, from which level 1 is read, and the function that drafts further
+        levels, which may write scratch into the state's cache."""
         raise NotImplementedError
 
     @property
@@ -101,9 +102,9 @@ class RowDrafter(VisualDrafter):
         """Most levels that this drafter can draft in a round; None for any number."""
         return None
 
-    def grow(self, root: torch.Tensor, first: Rows, step: Step, budget: DraftBudget) -> DraftTree:
-        """The tree of a round, see `grow_tree`."""
-        return grow_tree(root, first, step, self.to_target_ids, budget)
+    def grow(self, roots: torch.Tensor, first: Rows, step: Step, budgets: Sequence[DraftBudget]) -> list[DraftTree]:
+        """The trees of a round, see `grow_trees`."""
+        return grow_trees(roots, first, step, self.to_target_ids, budgets)
 
     # ---- reading the target -------------------------------------------------------------------------------------
 
@@ -120,12 +121,12 @@ class RowDrafter(VisualDrafter):
         x = self.row_inputs(plan, take_rows(next_embeds, plan.slots), row_features)
         positions = self._numbered(plan.slots) + prompt.start_position
         cache = DrafterCache(len(self.layers), capacity=x.shape[1] + 256)
-        hidden = self._run(x, positions, self._causal_mask(x, past=0), cache)
+        hidden = self._run(x, positions, self._causal_mask(x, [0]), cache)
         cache.commit()
         return DraftState(
             borrowed=borrowed,
             cache=cache,
-            next_position=prompt.start_position + (x.shape[1] if self.is_compact else length),
+            next_positions=[prompt.start_position + (x.shape[1] if self.is_compact else length)],
             last_token=next_token,
             # copies, so that the whole prompt's rows are not kept alive
             last_hidden=hidden[0, -1:].clone(),
@@ -135,38 +136,58 @@ class RowDrafter(VisualDrafter):
             has_images=bool(prompt.visual_spans),
         )
 
-    @torch.no_grad()
     def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
-        state.cache.drop_scratch()
-        next_tokens = next_tokens.to(self.device)
-        # [0][None]: a slice of a longer batch keeps its stride even for a batch of one, and matmul then copies weights
-        features = self.project(features.to(device=self.device, dtype=self.dtype)[0][None])
-        x = self.fuse(self.embed(next_tokens, state.borrowed), features, state.image_feature)
-        rows = x.shape[1]
-        positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
-        hidden = self._run(x, positions, self._causal_mask(x, state.cache.stable), state.cache)
-        state.cache.commit()
-        state.next_position += rows
-        state.last_token = next_tokens[0, -1:]
-        state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
+        self.extend_rows(state, [features], [next_tokens])
 
     @torch.no_grad()
+    def extend_rows(
+        self, state: DraftState, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]
+    ) -> None:
+        counts = [tokens.shape[1] for tokens in next_tokens]
+        # [0], padded: a slice of a longer batch keeps its stride even for a batch of one, and matmul then copies weights
+        accepted = pad_rows([each[0].to(device=self.device, dtype=self.dtype) for each in features])
+        accepted, tokens = self.project(accepted), pad_rows([each[0].to(self.device) for each in next_tokens])
+        x = self.fuse(self.embed(tokens, state.borrowed), accepted, state.image_feature)
+        positions = _counted_from(state.next_positions, x.shape[1], self.device)
+        with state.cache.appending(counts, self.device):
+            hidden = self._run(x, positions, self._causal_mask(x, state.cache.lengths), state.cache)
+        state.next_positions = [at + count for at, count in zip(state.next_positions, counts, strict=True)]
+        rows, last = range(len(counts)), [count - 1 for count in counts]
+        state.last_token = tokens[rows, last]
+        state.last_hidden, state.last_feature = hidden[rows, last], accepted[rows, last]
+        state.last_input = x[rows, last][:, None]
+
     def propose(self, state: DraftState, budget: DraftBudget, temperature: float | None = None) -> DraftTree:
-        if temperature is not None and budget.mode != "chain":
+        return self.propose_rows(state, [budget], temperature)[0]
+
+    @torch.no_grad()
+    def propose_rows(
+        self, state: DraftState, budgets: Sequence[DraftBudget], temperature: float | None = None
+    ) -> list[DraftTree]:
+        mode = budgets[0].mode
+        if temperature is not None and mode != "chain":
             raise ValueError('drafts are sampled in chains only: pass mode="chain", or temperature=None')
         if self.max_levels is not None:
-            budget = budget.limited_to(self.max_levels)
-        if budget.levels == 0:
-            return DraftTree.root_only(state.last_token)
+            budgets = [budget.limited_to(self.max_levels) for budget in budgets]
+        levels = max(budget.levels for budget in budgets)
+        if levels == 0:
+            return [DraftTree.root_only(token) for token in state.last_token]
         state.cache.drop_scratch()
         try:
-            first, step = self.start_round(state, budget.levels)
-            chain = (state.last_token, first, step, self.to_target_ids, budget)
+            first, step = self.start_round(state, levels)
+            chains = (state.last_token, first, step, self.to_target_ids, budgets)
             if temperature is not None:
-                return sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
-            return grow_chain(*chain) if budget.mode == "chain" else self.grow(state.last_token, first, step, budget)
+                return sample_chains(*chains, temperature=temperature, vocab_size=state.borrowed.head_size)
+            return grow_chains(*chains) if mode == "chain" else self.grow(state.last_token, first, step, budgets)
         finally:
             state.cache.drop_scratch()
+
+    def join(self, states: Sequence[DraftState]) -> DraftState:
+        return DraftState.join(states)
+
+    def select(self, state: DraftState, rows: Sequence[int]) -> DraftState:
+        state.select(rows)
+        return state
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -210,10 +231,30 @@ class RowDrafter(VisualDrafter):
             x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
         return x
 
-    def _causal_mask(self, x: torch.Tensor, past: int) -> torch.Tensor | None:
-        """Additive `(1, 1, rows, past + rows)`; None where sdpa needs none."""
-        rows = x.shape[1]
-        if self.config._attn_implementation == "sdpa" and (rows == 1 or past == 0):
+    def _causal_mask(self, x: torch.Tensor, past: Sequence[int]) -> torch.Tensor | None:
+        """Additive `(B, 1, rows, longest past + rows)` for rows that follow `past[b]` others in row b of the batch; None
+        where sdpa needs none."""
+        rows, is_even = x.shape[1], len(set(past)) == 1
+        if self.config._attn_implementation == "sdpa" and is_even and (rows == 1 or past[0] == 0):
             return None
-        mask = torch.full((rows, past + rows), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
-        return mask.triu_(past + 1)[None, None]
+        columns = torch.arange(max(past) + rows, device=x.device)
+        hidden = columns > _counted_from(past, rows, x.device)[..., None]
+        return _additive(hidden, x.dtype)
+
+    def _scratch_mask(self, x: torch.Tensor, cache: DrafterCache, visible: torch.Tensor) -> torch.Tensor:
+        """Additive `(B, 1, n, stable + scratch)`: all that is known of a row, and of its scratch what is `visible`,
+        `bool (B, n, scratch)`."""
+        hidden = torch.arange(cache.stable, device=x.device) >= torch.tensor(cache.lengths, device=x.device)[:, None]
+        hidden = hidden[:, None].expand(-1, visible.shape[1], -1)
+        return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
+
+
+def _counted_from(starts: Sequence[int], count: int, device: torch.device) -> torch.Tensor:
+    """`int64 (B, count)`: starts[b], starts[b] + 1, ..."""
+    return torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)
+
+
+def _additive(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`bool (B, n, columns)` to `(B, 1, n, columns)` with the minimum of `dtype` where True."""
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]
