@@ -97,8 +97,8 @@ class DrafterCache:
 
     @contextmanager
     def appending(self, counts: Sequence[int], device: torch.device) -> Iterator[None]:
-        """What is written inside the `with` block goes right after the known tokens of each row: `max(counts)` columns,
-        of which the first `counts[b]` are known afterwards in row b."""
+        """What is written inside the `with` block goes right after the known tokens of each row: `max(counts)`
+        columns, of which the first `counts[b]` are known afterwards in row b."""
         self.drop_scratch()
         self._columns = columns_after(self.lengths, max(counts), device)
         try:
@@ -129,7 +129,7 @@ class DrafterCache:
         joined = cls(layers, longest + 256)
         joined.lengths = [length for each in caches for length in each.lengths]
 
-        def side_by_side(stores: list[torch.Tensor]) -> torch.Tensor:
+        def side_by_side(stores: Sequence[torch.Tensor]) -> torch.Tensor:
             one = stores[0]
             out = one.new_zeros(len(joined.lengths), one.shape[1], joined._capacity, one.shape[3])
             row = 0

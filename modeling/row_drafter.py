@@ -144,7 +144,7 @@ class RowDrafter(VisualDrafter):
         self, state: DraftState, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]
     ) -> None:
         counts = [tokens.shape[1] for tokens in next_tokens]
-        # [0], padded: a slice of a longer batch keeps its stride even for a batch of one, and matmul then copies weights
+        # padded anew: a slice of a longer batch keeps its stride even for one row, and matmul then copies weights
         accepted = pad_rows([each[0].to(device=self.device, dtype=self.dtype) for each in features])
         accepted, tokens = self.project(accepted), pad_rows([each[0].to(self.device) for each in next_tokens])
         x = self.fuse(self.embed(tokens, state.borrowed), accepted, state.image_feature)
@@ -232,8 +232,8 @@ class RowDrafter(VisualDrafter):
         return x
 
     def _causal_mask(self, x: torch.Tensor, past: Sequence[int]) -> torch.Tensor | None:
-        """Additive `(B, 1, rows, longest past + rows)` for rows that follow `past[b]` others in row b of the batch; None
-        where sdpa needs none."""
+        """Additive `(B, 1, rows, longest past + rows)` for rows that follow `past[b]` others in row b of the batch;
+        None where sdpa needs none."""
         rows, is_even = x.shape[1], len(set(past)) == 1
         if self.config._attn_implementation == "sdpa" and is_even and (rows == 1 or past[0] == 0):
             return None

@@ -10,15 +10,15 @@ import torch
 
 
 def columns_after(lengths: Sequence[int], count: int, device: torch.device) -> torch.Tensor | None:
-    """The `count` columns after `lengths[b]` in each row b, `int64 (B, count)`; None where all lengths are the same, as
-    a slice is faster."""
+    """The `count` columns after `lengths[b]` in each row b, `int64 (B, count)`; None where all lengths are the same,
+    as a slice is faster."""
     if len(set(lengths)) == 1:
         return None
     return torch.tensor(lengths, device=device)[:, None] + torch.arange(count, device=device)
 
 
 def write(buffer: torch.Tensor, states: torch.Tensor, start: int, columns: torch.Tensor | None) -> None:
-    """Write `states (B, heads, n, head_dim)` to `columns (B, n)`, or without those to the n columns from `start` on."""
+    """Write `states (B, heads, n, head_dim)` to `columns (B, n)`; without those, to the n columns from `start` on."""
     if columns is None:
         buffer[:, :, start : start + states.shape[2]] = states
     else:

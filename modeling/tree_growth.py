@@ -1,7 +1,7 @@
 """How trees or chains grow, given a function that drafts one level: EAGLE-2 trees, greedy and sampled chains.
 
-The rows of a batch grow side by side, level by level, each to its own end. Knows no model: `step` hides the layers, the
-cache and the fusion of inputs.
+The rows of a batch grow side by side, level by level, each to its own end. Knows no model: `step` hides the layers,
+the cache and the fusion of inputs.
 """
 
 import math
@@ -25,8 +25,8 @@ class Rows:
         return self.hidden.gather(1, nodes[..., None].expand(-1, -1, self.hidden.shape[-1]))
 
 
-# step(tokens (B, n), features (B, n, H), level, visible): one forward over the n nodes of a level in each row (0-based:
-# the children of the root are level 0). `visible` is bool (B, n, scratch columns written so far, own n included):
+# step(tokens (B, n), features (B, n, H), level, visible): one forward over the n nodes of a level in each row (the
+# children of the root are level 0). `visible` is bool (B, n, scratch columns written so far, own n included):
 # ancestors and self.
 Step = Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor], Rows]
 ToTarget = Callable[[torch.Tensor], torch.Tensor]
@@ -77,16 +77,15 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         pool_size += k * k
         sizes = [pool_size if grows else size for grows, size in zip(growing, sizes, strict=True)]
 
-    pool = [torch.cat(each, dim=1) for each in (pool_tokens, pool_parents, pool_depths, pool_scores)]
-    return [
-        DraftTree.from_candidates(
-            roots[row],
-            *(column[row, :size] for column in pool),
-            total_tokens=budget.total_tokens,
-            least_score=budget.least_score,
-        )
-        for row, (budget, size) in enumerate(zip(budgets, sizes, strict=True))
-    ]
+    candidates = zip(
+        *(torch.cat(each, dim=1) for each in (pool_tokens, pool_parents, pool_depths, pool_scores)), strict=True
+    )
+    trees = []
+    for root, own, size, budget in zip(roots, candidates, sizes, budgets, strict=True):
+        tokens, parents, depths, scores = (column[:size] for column in own)
+        total, least = budget.total_tokens, budget.least_score
+        trees.append(DraftTree.from_candidates(root, tokens, parents, depths, scores, total, least))
+    return trees
 
 
 def grow_chains(
@@ -143,9 +142,7 @@ def sample_chains(
     return [DraftTree.chain(tokens[r, :size], scores[r, :size], probs[r, :size]) for r, size in enumerate(sizes)]
 
 
-def _extend_chains(
-    roots, first, step, to_target, budgets, choose
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+def _extend_chains(roots, first, step, to_target, budgets, choose) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Tokens and scores `(B, longest)`, roots first, and how many of them are each row's own."""
     tokens, scores = [roots[:, None]], [torch.zeros(len(roots), 1, device=roots.device)]
     rows, growing, sizes = first, [True] * len(roots), [1] * len(roots)

@@ -1,14 +1,18 @@
-"""The algorithm: prefill, then rounds of propose, verify, walk, keep, until the answer is finished.
+"""The algorithm: prefill, then rounds of propose, verify, walk, keep, until the answers are finished.
 
-Speculative decoding in one page. Knows neither a drafter family nor a target family.
+Speculative decoding in one page, for any number of rows. Knows neither a drafter family nor a target family.
 """
+
+from collections.abc import Sequence
 
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
+from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree
 
 from .answer import Answer, StepStates
+from .answers import Answers
+from .drafting import Drafting
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -17,43 +21,58 @@ def decode(
     target: Target,
     drafter: Drafter,
     borrowed: BorrowedParts,
-    answer: Answer,
+    answers: Answers,
     budget: DraftBudget,
     generation_config: GenerationConfig,
 ) -> Speculation:
-    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round."""
-    speculation = Speculation()
-    state: DraftState | None = None
+    """Extend `answers` until all are finished; with `budget.depth == 0` this is plain decoding, one token a round.
+
+    Every round verifies a tree for each row that has not ended; a row that ends leaves the batch.
+    """
+    speculation = Speculation(batch=len(answers.rows))
+    drafting: Drafting | None = None
     with speculation.timing("prefill"):
-        outputs, prompt = target.prefill(answer.ids, generation_config)
-        token = answer.append(
-            outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
-        )
+        outputs, prompts = target.prefill(answers.prompts, generation_config)
+        for row, answer in enumerate(answers.rows):
+            answer.append(outputs.logits[row : row + 1, -1], StepStates.of_row(outputs, row))
+        answers.stream()
         del outputs
-        if budget.depth > 0 and not answer.finished:
-            state = drafter.prefill(prompt, _as_row([token], answer), borrowed)
-        del prompt
+        live = answers.unfinished()
+        if live and len(live) < len(answers.rows):
+            target.select(live)
+        if budget.depth > 0 and live:
+            drafting = Drafting(
+                drafter, [prompts[row] for row in live], [answers.rows[row].ids[:, -1:] for row in live], borrowed
+            )
+        del prompts
 
     temperature = _proposal_temperature(budget, generation_config)
-    while not answer.finished:
+    while live:
         with speculation.timing("other"):
             before = dict(speculation.seconds)
-            levels = target.exact_levels(min(budget.depth, answer.tokens_left - 1))
-            tree = _propose(drafter, state, token, budget.limited_to(levels), temperature, answer, speculation)
+            rows = [answers.rows[row] for row in live]
+            trees = _propose(target, drafting, rows, budget, temperature, speculation)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
-                verified = target.verify(tree)
-                if verified.logits.device.type != "cpu":
+                verified = target.verify(trees)
+                if verified[0].logits.device.type != "cpu":
                     # The walk waits for it anyway; waiting here counts the time where it belongs.
-                    torch.accelerator.synchronize(verified.logits.device)
-            path, tokens = walk(tree, verified, answer)
-            target.keep(path)
-            token = tokens[-1]
-            if state is not None and not answer.finished:
+                    torch.accelerator.synchronize(verified[0].logits.device)
+            walks = [walk(*row) for row in zip(trees, verified, rows, strict=True)]
+            target.keep([path for path, _ in walks])
+            for row, tree, (path, _) in zip(live, trees, walks, strict=True):
+                speculation.record(row, accepted=len(path) - 1, drafted=len(tree) - 1)
+            answers.stream()
+
+            unfinished = answers.unfinished()
+            left = [index for index, row in enumerate(live) if row in unfinished]
+            if left and len(left) < len(live):
+                target.select(left)
+                if drafting is not None:
+                    drafting.select(left)
+            if left and drafting is not None:
                 with speculation.timing("draft"):
-                    kept = verified.features[:, torch.tensor(path, device=verified.features.device)]
-                    drafter.extend(state, kept, _as_row(tokens, answer))
-            speculation.accepted.append(len(path) - 1)
-            speculation.drafted.append(len(tree) - 1)
+                    _extend(drafting, [verified[index] for index in left], [walks[index] for index in left])
+            live = unfinished
         # `other` took the time of the whole round: what the models used of it is counted above.
         for part in ("draft", "verify"):
             speculation.seconds["other"] -= speculation.seconds[part] - before[part]
@@ -86,12 +105,29 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
         path.append(node)
 
 
-def _propose(drafter, state, token, budget, temperature, answer, speculation) -> DraftTree:
-    """The next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
-    if state is None or budget.depth == 0:
-        return DraftTree.root_only(torch.tensor([token], device=answer.ids.device))
+def _propose(
+    target: Target,
+    drafting: Drafting | None,
+    rows: Sequence[Answer],
+    budget: DraftBudget,
+    temperature: float | None,
+    speculation: Speculation,
+) -> list[DraftTree]:
+    """Each row's next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
+    if drafting is None:
+        return [DraftTree.root_only(row.ids[0, -1]) for row in rows]
+    levels = [target.exact_levels(index, min(budget.depth, row.tokens_left - 1)) for index, row in enumerate(rows)]
     with speculation.timing("draft"):
-        return drafter.propose(state, budget, temperature)
+        return drafting.propose([budget.limited_to(count) for count in levels], temperature)
+
+
+def _extend(drafting: Drafting, verified: Sequence[Verified], walks: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Let the drafter read what was accepted in each row."""
+    device = verified[0].features.device
+    features = [
+        each.features[:, torch.tensor(path, device=device)] for each, (path, _) in zip(verified, walks, strict=True)
+    ]
+    drafting.extend(features, [torch.tensor([tokens], device=device) for _, tokens in walks])
 
 
 def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConfig) -> float | None:
@@ -99,7 +135,3 @@ def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConf
     if budget.mode == "chain" and generation_config.do_sample:
         return generation_config.temperature or 1.0
     return None
-
-
-def _as_row(tokens: list[int], answer: Answer) -> torch.Tensor:
-    return torch.tensor([tokens], device=answer.ids.device)

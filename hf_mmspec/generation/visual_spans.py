@@ -3,8 +3,8 @@
 Works on token ids and the number of visual tokens per image; knows no model family.
 """
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import torch
@@ -34,6 +34,20 @@ def find_visual_spans(
         for chunk in _split_by_image(positions, (encoded or {}).get(name)):
             spans += _contiguous_runs(chunk)
     return sorted(spans)
+
+
+def find_spans_of_rows(
+    rows: Sequence[torch.Tensor], config: PreTrainedConfig, encoded: Mapping[str, Any] | None = None
+) -> list[list[tuple[int, int]]]:
+    """`find_visual_spans` for each prompt of a batch, whose images `encoded` holds one after the other."""
+    border = rows[0].new_full((1,), -1)  # keeps images apart that end one row and begin the next
+    joined = torch.cat([part for row in rows for part in (row, border)])
+    found = find_visual_spans(joined, config, encoded)
+    starts = [0, *accumulate(len(row) + 1 for row in rows)]
+    return [
+        [(start - first, stop - first) for start, stop in found if first <= start < after]
+        for first, after in pairwise(starts)
+    ]
 
 
 def _split_by_image(positions: list[int], output: Any) -> list[list[int]]:
