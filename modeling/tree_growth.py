@@ -81,10 +81,10 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         *(torch.cat(each, dim=1) for each in (pool_tokens, pool_parents, pool_depths, pool_scores)), strict=True
     )
     trees = []
-    for root, own, size, budget in zip(roots, candidates, sizes, budgets, strict=True):
-        tokens, parents, depths, scores = (column[:size] for column in own)
-        total, least = budget.total_tokens, budget.least_score
-        trees.append(DraftTree.from_candidates(root, tokens, parents, depths, scores, total, least))
+    for root, pool, size, budget in zip(roots, candidates, sizes, budgets, strict=True):
+        own_tokens, parents, depths, own_scores = (column[:size] for column in pool)
+        limits = budget.total_tokens, budget.least_score
+        trees.append(DraftTree.from_candidates(root, own_tokens, parents, depths, own_scores, *limits))
     return trees
 
 

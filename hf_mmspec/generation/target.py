@@ -16,7 +16,7 @@ from hf_mmspec.modeling import DraftTree, TargetPrompt
 from .answer import StepStates, layers_of_row
 from .cache import TreeCache
 from .capture import Captured
-from .rope_border import exact_levels
+from .rope_border import exact_levels, is_exact_for
 from .tree_batch import TreeBatch
 from .tree_mask import LayerWindows, tree_attention_mask
 from .visual_spans import find_spans_of_rows
@@ -145,11 +145,18 @@ class Target:
         self._largest_positions = self._last_position.reshape(-1, batch).amax(0).tolist()
         self._batch, self._prompt_length = batch, self.cache.get_seq_length()
         self._lengths = [self._prompt_length] * batch
+        first, last_of_all = min(self._largest_positions), max(self._largest_positions)
+        self._in_step = batch > 1 and not is_exact_for(self._config, first + 1, last_of_all - first + self._room)
         mask = self._kwargs.get("attention_mask")
         self._padding = None if mask is None or bool(mask.all()) else mask == 0
 
     def exact_levels(self, row: int, levels: int) -> int:
-        """At most `levels`: how deep the next tree of a row may be and still be computed as token by token."""
+        """At most `levels`: how deep the next tree of a row may be and still be computed as token by token.
+
+        In a batch the longest row decides the frequencies of all, so that rows go in step where these may change.
+        """
+        if self._in_step:
+            return 0
         return exact_levels(self._config, self._largest_positions[row] + 1, levels)
 
     def verify(self, trees: Sequence[DraftTree]) -> list[Verified]:
