@@ -12,6 +12,7 @@ from transformers import (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
     PrefixConstrainedLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
@@ -64,9 +65,15 @@ def _grammar(member: Any, row: int, batch: int) -> Any:
     return PrefixConstrainedLogitsProcessor(lambda _, ids: allowed(row, ids), 1)
 
 
-def _penalty(member: Any, row: int, batch: int) -> Any:
+def _encoder_penalty(member: Any, row: int, batch: int) -> Any:
     own = copy.copy(member)
     own.encoder_input_ids = _own_row(member.encoder_input_ids, row, batch)
+    return own
+
+
+def _penalty(member: Any, row: int, batch: int) -> Any:
+    own, padding = copy.copy(member), member.prompt_ignore_length
+    own.prompt_ignore_length = _own_row(padding, row, batch) if isinstance(padding, torch.Tensor) else padding
     return own
 
 
@@ -87,7 +94,8 @@ def _guidance(member: Any, row: int, batch: int) -> Any:
 
 _HOLDS_ROWS: dict[type, Callable[[Any, int, int], Any]] = {
     PrefixConstrainedLogitsProcessor: _grammar,
-    EncoderRepetitionPenaltyLogitsProcessor: _penalty,
+    EncoderRepetitionPenaltyLogitsProcessor: _encoder_penalty,
+    RepetitionPenaltyLogitsProcessor: _penalty,
     EncoderNoRepeatNGramLogitsProcessor: _ngrams,
     UnbatchedClassifierFreeGuidanceLogitsProcessor: _guidance,
 }

@@ -33,7 +33,8 @@ REQUESTS = {
     "several_eos": lambda: dict(eos_token_id=[2, 49, 26, 97, 67, 44, 38, 27]),
     "no_eos": lambda: dict(eos_token_id=None),
     "repetition": lambda: dict(repetition_penalty=1.3, no_repeat_ngram_size=2),
-    "prompts": lambda: dict(encoder_no_repeat_ngram_size=2, min_new_tokens=5),
+    "prompts": lambda: dict(encoder_no_repeat_ngram_size=2, encoder_repetition_penalty=1.2, min_new_tokens=5),
+    "guidance": lambda: dict(guidance_scale=1.4),
     "grammar": lambda: dict(prefix_allowed_tokens_fn=prefix_fn),
     "grammar_by_row": lambda: dict(prefix_allowed_tokens_fn=by_row),
     "processor_with_memory": lambda: dict(logits_processor=LogitsProcessorList([CountingProcessor()])),
@@ -216,7 +217,7 @@ def test_a_processor_that_cannot_be_copied_says_so():
             raise TypeError("a lock")
 
     model, inputs = tiny.llava(), batch_of(prompts("llava", 2))
-    with pytest.raises(ValueError, match="Locked cannot be copied.*__deepcopy__"):
+    with pytest.raises(ValueError, match=r"Locked cannot be copied.*__deepcopy__"):
         generate(model, inputs, logits_processor=LogitsProcessorList([Locked()]), assistant_model=RandomDrafter(model))
 
 
