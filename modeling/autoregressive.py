@@ -29,10 +29,11 @@ class AutoregressiveDrafter(RowDrafter):
     def _stepper(self, state: DraftState) -> Step:
         """One draft step on the state's cache: nodes see all known rows, their ancestors and themselves."""
         next_positions = torch.tensor(state.next_positions, device=self.device)[:, None]
+        beyond_row = self._beyond_row(state.cache)
 
         def step(tokens: torch.Tensor, features: torch.Tensor, level: int, visible: torch.Tensor) -> Rows:
             x = self.fuse(self.embed(tokens, state.borrowed), features, state.image_feature)
-            mask = self._scratch_mask(x, state.cache, visible)
+            mask = self._scratch_mask(x, beyond_row, visible)
             hidden = self._run(x, next_positions + level, mask, state.cache)
             return Rows(hidden, self.draft_logits(hidden, state.borrowed))
 

@@ -109,7 +109,7 @@ class FlashDrafter(RowDrafter):
             starts = torch.tensor(state.next_positions, device=x.device)[:, None]
             positions = starts + torch.arange(count - 1, device=x.device)
             before = torch.ones(len(x), count - 1, count - 1, dtype=torch.bool, device=x.device).tril_()
-            mask = self._scratch_mask(x, state.cache, before)
+            mask = self._scratch_mask(x, self._beyond_row(state.cache), before)
             hidden = torch.cat([hidden, self._run(x, positions, mask, state.cache, slice(1, count))], dim=1)
         gated = hidden + self.residual_gate[:count, None] * state.last_feature[:, None]
         if not self.config.reference_compat:

@@ -241,11 +241,15 @@ class RowDrafter(VisualDrafter):
         hidden = columns > _counted_from(past, rows, x.device)[..., None]
         return _additive(hidden, x.dtype)
 
-    def _scratch_mask(self, x: torch.Tensor, cache: DrafterCache, visible: torch.Tensor) -> torch.Tensor:
+    def _beyond_row(self, cache: DrafterCache) -> torch.Tensor:
+        """`bool (B, 1, stable)`: True at columns that only longer rows have."""
+        lengths = torch.tensor(cache.lengths, device=self.device)
+        return (torch.arange(cache.stable, device=self.device) >= lengths[:, None])[:, None]
+
+    def _scratch_mask(self, x: torch.Tensor, beyond_row: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Additive `(B, 1, n, stable + scratch)`: all that is known of a row, and of its scratch what is `visible`,
         `bool (B, n, scratch)`."""
-        hidden = torch.arange(cache.stable, device=x.device) >= torch.tensor(cache.lengths, device=x.device)[:, None]
-        hidden = hidden[:, None].expand(-1, visible.shape[1], -1)
+        hidden = beyond_row.expand(-1, visible.shape[1], -1)
         return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from scipy.stats import chisquare
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from hf_mmspec.generation.answers import Answers
 from hf_mmspec.generation.loop import decode
@@ -77,7 +78,7 @@ def test_every_row_keeps_its_own_distribution(name, mode):
     target, drafter, counts = BatchTarget(), toy_drafters()[name], torch.zeros(ROWS, VOCAB**3)
     prompts, accepted = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 0, 1], [3, 2, 3]]), 0
     for _ in range(CALLS):
-        answers = Answers(prompts, [Warp()], [Length()], Config, None)
+        answers = Answers(prompts, LogitsProcessorList([Warp()]), StoppingCriteriaList([Length()]), Config, None)
         speculation = decode(target, drafter, target.borrowed(), answers, BUDGETS[mode], Config)
         accepted += sum(speculation.accepted)
         for row, answer in enumerate(answers.rows):

@@ -24,6 +24,7 @@ def watched(monkeypatch):
     class Watched(Target):
         def keep(self, paths):
             super().keep(paths)
+            assert self.cache.get_seq_length() == max(self._lengths), "rejected columns were left"
             seen["positions"].append((list(self._lengths), self._last_position.clone()))
             if len(seen["positions"]) == ROUNDS:
                 seen["layers"] = [(each.keys.clone(), each.values.clone()) for each in self.cache.layers]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, StoppingCriteriaList, TextStreamer
+from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList, TextStreamer
 from transformers.generation.streamers import BaseStreamer
 
 from hf_mmspec.modeling import FAMILIES
@@ -34,7 +34,6 @@ REQUESTS = {
     "no_eos": lambda: dict(eos_token_id=None),
     "repetition": lambda: dict(repetition_penalty=1.3, no_repeat_ngram_size=2),
     "prompts": lambda: dict(encoder_no_repeat_ngram_size=2, encoder_repetition_penalty=1.2, min_new_tokens=5),
-    "guidance": lambda: dict(guidance_scale=1.4),
     "grammar": lambda: dict(prefix_allowed_tokens_fn=prefix_fn),
     "grammar_by_row": lambda: dict(prefix_allowed_tokens_fn=by_row),
     "processor_with_memory": lambda: dict(logits_processor=LogitsProcessorList([CountingProcessor()])),
@@ -51,7 +50,9 @@ def target(request):
 def assert_rows(ours, plain, inputs, what):
     """Same ids; same scores and logits wherever a row has not ended."""
     assert ours.sequences.tolist() == plain.sequences.tolist(), what
-    ends = [max(step + 1 for step, token in enumerate(row) if token > 0) for row in answers_of(plain, inputs)]
+    ends = [
+        max([step + 1 for step, token in enumerate(row) if token > 0], default=0) for row in answers_of(plain, inputs)
+    ]
     for name in ("scores", "logits"):
         steps = list(zip(getattr(ours, name), getattr(plain, name), strict=True))
         for step, (mine, theirs) in enumerate(steps):
@@ -63,19 +64,40 @@ def assert_rows(ours, plain, inputs, what):
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_same_as_generate(target, kind):
     family, model = target
-    for seed in range(2):
-        singles = prompts(family, ROWS, seed)
-        inputs = batch_of(singles)
-        plain = generate(model, inputs, **REQUESTS[kind]())
-        oracle = BatchOracle(model, singles, answers_of(plain, inputs))
-        for drafter, shape in (
-            (RandomDrafter(model), "wide"),
-            (oracle, "narrow"),
-            (oracle, "chain"),
-            (oracle, "none"),
-        ):
-            ours = generate(model, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[kind]())
-            assert_rows(ours, plain, inputs, (kind, seed, shape))
+    singles = prompts(family, ROWS)
+    inputs = batch_of(singles)
+    plain = generate(model, inputs, **REQUESTS[kind]())
+    oracle = BatchOracle(model, singles, answers_of(plain, inputs))
+    for drafter, shape in ((RandomDrafter(model), "wide"), (oracle, "narrow"), (oracle, "chain"), (oracle, "none")):
+        ours = generate(model, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[kind]())
+        assert_rows(ours, plain, inputs, (kind, shape))
+
+
+def test_guidance_runs_the_target_for_each_row():
+    """And keeps a cache of its own for each, from the row's own negative prompt."""
+    model, singles = tiny.llava(), prompts("llava", 3)
+    inputs, negative = batch_of(singles), torch.tensor([[5, 6], [7, 8], [9, 10]])
+    guided = dict(guidance_scale=1.4, negative_prompt_ids=negative, max_new_tokens=10)
+    plain = generate(model, inputs, **guided)
+    oracle = BatchOracle(model, singles, answers_of(plain, inputs))
+    ours = generate(model, inputs, assistant_model=oracle, **SHAPES["narrow"], **guided)
+    assert_rows(ours, plain, inputs, "guidance")
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_second_turn_on_the_cache_of_the_first(family):
+    model, inputs = tiny.FAMILIES[family](), batch_of(prompts(family, 3))
+    drafter, texts = RandomDrafter(model), []
+    for speculate in ({}, dict(assistant_model=drafter, **SHAPES["wide"])):
+        cache = DynamicCache(config=model.config.get_text_config())
+        first = generate(model, inputs, cache=cache, max_new_tokens=6, eos_token_id=1, **speculate)
+        assert first.cache is cache and cache.get_seq_length() == first.sequences.shape[1] - 1
+        ids = torch.cat([first.sequences, torch.tensor([[30, 31], [32, 33], [34, 35]])], dim=1)
+        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 8), value=1)
+        turn = {"input_ids": ids, "attention_mask": mask}
+        texts.append(generate(model, turn, cache=cache, eos_token_id=1, **speculate).sequences.tolist())
+    assert texts[0] == texts[1]
+    assert [each.start_position for each in drafter.prompts[3:]] == (inputs["attention_mask"].sum(-1) + 5).tolist()
 
 
 @pytest.mark.parametrize("shape", FAMILY_SHAPES)
