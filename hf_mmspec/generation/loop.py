@@ -38,7 +38,7 @@ def decode(
         answers.stream()
         del outputs
         live = answers.unfinished()
-        if live and len(live) < len(answers.rows):
+        if 0 < len(live) < len(answers.rows):
             target.select(live)
         if budget.depth > 0 and live:
             drafting = Drafting(
@@ -65,7 +65,7 @@ def decode(
 
             unfinished = answers.unfinished()
             left = [index for index, row in enumerate(live) if row in unfinished]
-            if left and len(left) < len(live):
+            if 0 < len(left) < len(live):
                 target.select(left)
                 if drafting is not None:
                     drafting.select(left)
