@@ -112,7 +112,8 @@ def measure_verify(
     """
     decoder, head = target.get_decoder(), target.get_output_embeddings()
     cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
-    decoder(input_ids=_ordinary_ids(target, CONTEXT, rows), cache=cache, use_cache=True)
+    decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
+    cache.select([0] * rows, [CONTEXT], remember=False)  # the same text in every row, read once
 
     def forward(tokens: int) -> None:
         cache.go_on_after([CONTEXT])

@@ -12,7 +12,7 @@ from .test_fuzz import BUDGETS, FAMILY_FIELDS, NEVER, PROCESSORS, TARGETS, draft
 PER_ROW = sorted(set(PROCESSORS) - {"criterion", "chunks"})
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(TARGETS)),
     rows=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 3)), min_size=2, max_size=5, unique=True),
