@@ -145,15 +145,15 @@ class Target:
         self._largest_positions = self._last_position.reshape(-1, batch).amax(0).tolist()
         self._batch, self._prompt_length = batch, self.cache.get_seq_length()
         self._lengths = [self._prompt_length] * batch
-        first, last_of_all = min(self._largest_positions), max(self._largest_positions)
-        self._in_step = batch > 1 and not is_exact_for(self._config, first + 1, last_of_all - first + self._room)
+        first, self._longest = min(self._largest_positions), max(self._largest_positions)
+        self._in_step = batch > 1 and not is_exact_for(self._config, first + 1, self._longest - first + self._room)
         mask = self._kwargs.get("attention_mask")
         self._padding = None if mask is None or bool(mask.all()) else mask == 0
 
     def exact_levels(self, row: int, levels: int) -> int:
         """At most `levels`: how deep the next tree of a row may be and still be computed as token by token.
 
-        In a batch the longest row decides the frequencies of all, so that rows go in step where these may change.
+        In a batch the longest row decides the frequencies of all, so rows go in step where these may change.
         """
         if self._in_step:
             return 0
@@ -161,7 +161,7 @@ class Target:
 
     def verify(self, trees: Sequence[DraftTree]) -> list[Verified]:
         """One forward over all nodes of all rows' trees, on top of the cache, each node seeing only its own path."""
-        batch = TreeBatch.of(trees)
+        batch = TreeBatch.of(trees, spare=int(self._in_step))
         self.cache.go_on_after(self._lengths, batch.tokens.shape[1])
         with self._captured.listening():
             outputs = self.model(**self._verify_inputs(batch), return_dict=True)
@@ -190,6 +190,9 @@ class Target:
                 kwargs[name] = torch.zeros(trees.tokens.shape, dtype=kwargs[name].dtype, device=device)
         mask = tree_attention_mask(trees, self._lengths, self._padding, self._windows, self._dtype, device)
         positions = (self._last_position + 1).to(device) + trees.depths.to(device)
+        if self._in_step:  # the longest row counts in `generate` even after its end: a padding node stands for it
+            self._longest += 1
+            positions[..., -1] = self._longest
         return self.model.prepare_inputs_for_generation(
             trees.tokens.to(device),
             attention_mask=mask,

@@ -29,8 +29,12 @@ class TreeBatch:
     ancestors: torch.Tensor
 
     @classmethod
-    def of(cls, trees: Sequence[DraftTree]) -> "TreeBatch":
-        """Side by side, in the order of the rows."""
-        parents = pad_rows([tree.parents for tree in trees], value=-1)
-        tokens = pad_rows([tree.tokens for tree in trees])
-        return cls(tokens, pad_rows([tree.depths for tree in trees]), ancestor_masks(parents))
+    def of(cls, trees: Sequence[DraftTree], spare: int = 0) -> "TreeBatch":
+        """Side by side, in the order of the rows, with `spare` padding nodes at least."""
+
+        def padded(columns: list[torch.Tensor], value: int = 0) -> torch.Tensor:
+            return torch.nn.functional.pad(pad_rows(columns, value), (0, spare), value=value)
+
+        parents = padded([tree.parents for tree in trees], value=-1)
+        tokens = padded([tree.tokens for tree in trees])
+        return cls(tokens, padded([tree.depths for tree in trees]), ancestor_masks(parents))
