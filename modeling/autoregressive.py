@@ -3,6 +3,8 @@
 Families say how inputs are made (`fuse`); reading the target is in `row_drafter.py`, acceptance elsewhere.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -27,18 +29,19 @@ class AutoregressiveDrafter(RowDrafter):
         return decoder_layer(self.config, index, input_norm=index > 0)
 
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
-        state.drafted = DraftedRows() if self.config.accepted_rows == "reuse" else None
-        return Rows(state.last_hidden, self.draft_logits(state.last_hidden, state.borrowed)), self._stepper(state)
+        state.drafted = DraftedRows(state.cache.stable) if self.config.accepted_rows == "reuse" else None
+        hidden = state.last_hidden[:, None]
+        return Rows(hidden, self.draft_logits(hidden, state.borrowed)), self._stepper(state)
 
     def _stepper(self, state: DraftState) -> Step:
-        """One draft step on the state's cache: nodes see all stable rows, their ancestors and themselves."""
+        """One draft step on the state's cache: nodes see all known rows, their ancestors and themselves."""
+        next_positions = torch.tensor(state.next_positions, device=self.device)[:, None]
+        beyond_row = self._beyond_row(state.cache)
 
         def step(tokens: torch.Tensor, features: torch.Tensor, level: int, visible: torch.Tensor) -> Rows:
-            x = self.fuse(self.embed(tokens, state.borrowed)[None], features[None], state.image_feature)
-            mask = x.new_zeros(len(tokens), state.cache.stable + visible.shape[1])
-            mask[:, state.cache.stable :].masked_fill_(~visible, torch.finfo(x.dtype).min)
-            position = torch.full((1, 1), state.next_position + level, device=x.device)
-            hidden = self._run(x, position, mask[None, None], state.cache)[0]
+            x = self.fuse(self.embed(tokens, state.borrowed), features, state.image_feature)
+            mask = self._scratch_mask(x, beyond_row, visible)
+            hidden = self._run(x, next_positions + level, mask, state.cache)
             if state.drafted is not None:
                 state.drafted.add(tokens, visible)
             return Rows(hidden, self.draft_logits(hidden, state.borrowed))
@@ -46,20 +49,25 @@ class AutoregressiveDrafter(RowDrafter):
         return step
 
     @torch.no_grad()
-    def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
-        """As `Drafter.extend`. With `accepted_rows="reuse"` the rows that `propose` wrote for accepted tokens stay.
+    def extend_rows(
+        self, state: DraftState, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]
+    ) -> None:
+        """As `Drafter.extend_rows`. With `accepted_rows="reuse"` the rows that `propose` wrote for accepted tokens
+        stay, in each row of the batch its own.
 
         A row of the last token is always computed, as the next level 1 is read from it, and from the target's own
         feature, not from the drafter's estimate of it: verification has given it anyway, and every round then starts
         from the truth, whatever has gathered in the kept rows.
         """
-        kept: list[int] = []
         if state.drafted is not None:
-            kept = state.drafted.along(next_tokens[0, :-1].tolist())
-            state.cache.keep(kept)
-            state.advance(len(kept))
+            kept = state.drafted.along([tokens[0, :-1].tolist() for tokens in next_tokens])
+            state.cache.keep(kept, state.drafted.first)
+            counts = [len(columns) for columns in kept]
+            state.advance(counts)
             state.drafted = None
-        super().extend(state, features[:, len(kept) :], next_tokens[:, len(kept) :])
+            features = [own[:, count:] for own, count in zip(features, counts, strict=True)]
+            next_tokens = [own[:, count:] for own, count in zip(next_tokens, counts, strict=True)]
+        super().extend_rows(state, features, next_tokens)
 
     def forward(
         self,

@@ -57,11 +57,6 @@ class DraftBudget:
         """The same budget with at most `levels` levels (negative counts as 0)."""
         return replace(self, depth=min(self.depth, max(levels, 0)))
 
-    def stops_at(self, scores: torch.Tensor) -> bool:
-        """Whether a level below nodes with these cumulative log-probabilities is too unlikely to be reached. With a
-        threshold this waits for the device."""
-        return self.level_threshold > 0 and not bool(scores.exp().sum() >= self.level_threshold)
-
     @property
     def least_score(self) -> float:
         """`node_threshold` as a cumulative log-probability."""
@@ -144,12 +139,7 @@ class DraftTree:
 
     def ancestor_mask(self) -> torch.Tensor:
         """`bool (n, n)`: [i, j] is True where j is i itself or one of its ancestors. No device sync."""
-        n = len(self)
-        reach = torch.eye(n, device=self.tokens.device)
-        reach[torch.arange(1, n, device=self.tokens.device), self.parents[1:]] = 1
-        for _ in range(max(n - 1, 1).bit_length()):  # path doubling
-            reach = (reach @ reach).clamp_(max=1)
-        return reach.bool()
+        return ancestor_masks(self.parents[None])[0]
 
     def children(self) -> list[dict[int, int]]:
         """For every node its children as `{token: node}`. Built once, with the only device sync of a round.
@@ -174,6 +164,17 @@ class DraftTree:
         paths = [_path_to(node, parents) for node in range(len(parents)) if node not in inner]
         width = max(map(len, paths))
         return torch.tensor([path + [-1] * (width - len(path)) for path in paths], device=self.tokens.device)
+
+
+def ancestor_masks(parents: torch.Tensor) -> torch.Tensor:
+    """`bool (B, n, n)` from `parents (B, n)`, see `DraftTree.ancestor_mask`; a node without parent has -1."""
+    n = parents.shape[1]
+    nodes = torch.arange(n, device=parents.device)
+    reach = torch.eye(n, device=parents.device).repeat(parents.shape[0], 1, 1)
+    reach.scatter_(2, torch.where(parents < 0, nodes, parents)[..., None], 1.0)
+    for _ in range(max(n - 1, 1).bit_length()):  # path doubling
+        reach = (reach @ reach).clamp_(max=1)
+    return reach.bool()
 
 
 def _path_to(node: int, parents: list[int]) -> list[int]:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from .draft_state import DrafterCache
+from .row_writes import with_room
 
 # Rows of a step; beyond the last, its multiples.
 _SIZES = (1, 4, 16)
@@ -17,26 +18,24 @@ _SMALLEST_CACHE = 256
 
 
 class FixedDrafterCache(DrafterCache):
-    """A `DrafterCache` with buffers of powers of two of rows, zero where nothing was written: masked rows are
-    multiplied by 0, and what memory happens to hold may be no number."""
+    """A `DrafterCache` of one row with buffers of powers of two of columns, zero where nothing was written: masked
+    columns are multiplied by 0, and what memory happens to hold may be no number. Joined with others it is an ordinary
+    one."""
 
-    def _with_room(self, store: torch.Tensor | None, rows: torch.Tensor, used: int, needed: int) -> torch.Tensor:
+    def _with_room(self, store: torch.Tensor | None, states: torch.Tensor, used: int, needed: int) -> torch.Tensor:
         if store is not None and store.shape[2] >= needed:
             return store
-        room = max(needed, self._capacity, _SMALLEST_CACHE)
-        grown = rows.new_zeros(*rows.shape[:2], 1 << (room - 1).bit_length(), rows.shape[3])
-        if store is not None:
-            grown[:, :, :used] = store[:, :, :used]
-        return grown
+        room = 1 << (max(needed, self._capacity, _SMALLEST_CACHE) - 1).bit_length()
+        return with_room(states[:, :, :0] if store is None else store, used, room)
 
     def open(self, count: int) -> "OpenRows":
         """The rows after those in use, for a step of `count` rows."""
         start = self.in_use
 
-        def with_room(stores: list[torch.Tensor | None]) -> list[torch.Tensor]:
+        def widened(stores: list[torch.Tensor | None]) -> list[torch.Tensor]:
             return [self._with_room(store, store, start, start + count) for store in stores if store is not None]
 
-        keys, values = with_room(self._keys), with_room(self._values)
+        keys, values = widened(self._keys), widened(self._values)
         self._keys[:], self._values[:] = keys, values
         return OpenRows(keys, values, torch.tensor(start, device=keys[0].device))
 

@@ -21,42 +21,51 @@ EAGLE1_TREE = (
 )
 
 
-def grow_fixed_tree(
-    root: torch.Tensor,
+def grow_fixed_trees(
+    roots: torch.Tensor,
     first: Rows,
     step: Step,
     to_target: ToTarget,
-    budget: DraftBudget,
+    budgets: Sequence[DraftBudget],
     choices: Sequence[Sequence[int]],
-) -> DraftTree:
-    """The tree of `choices`, as far as `budget` has levels and nodes; nodes in order of depth, then of rank.
+) -> list[DraftTree]:
+    """In each row the tree of `choices`, as far as its budget has levels and nodes; nodes in order of depth, then of
+    rank.
 
     Args:
         choices: paths of ranks, see `EAGLE1_TREE`; the parent of every path is a path too.
-        root, first, step, to_target: as in `grow_tree`.
+        roots, first, step, to_target, budgets: as in `grow_trees`.
     """
-    paths = _within_budget(choices, budget, first.logits.shape[-1])
+    own_paths = [_within_budget(choices, budget, first.logits.shape[-1]) for budget in budgets]
+    paths = max(own_paths, key=len)  # they are sorted by depth, so that the others are beginnings of it
     inner = {path[:-1] for path in paths}
     row_of: dict[Path, int] = {(): 0}
-    rows, row_scores, visible = first, torch.zeros(1, device=root.device), torch.empty(1, 0, dtype=torch.bool)
-    tokens, scores = [root], [row_scores]
+    batch, device = len(roots), roots.device
+    rows, row_scores = first, torch.zeros(batch, 1, device=device)
+    visible = torch.empty(batch, 1, 0, dtype=torch.bool, device=device)
+    tokens, scores = [roots[:, None]], [row_scores]
     for level in range(1, len(paths[-1]) + 1):
         nodes = [path for path in paths if len(path) == level]
-        parent_row = torch.tensor([row_of[path[:-1]] for path in nodes], device=root.device)
-        rank = torch.tensor([path[-1] for path in nodes], device=root.device)
+        parent_row = torch.tensor([row_of[path[:-1]] for path in nodes], device=device)
+        rank = torch.tensor([path[-1] for path in nodes], device=device)
         log_probs, ids = top_log_probs(rows.logits, int(max(path[-1] for path in nodes)) + 1)
-        tokens.append(to_target(ids[parent_row, rank]))
-        scores.append(row_scores[parent_row] + log_probs[parent_row, rank])
+        tokens.append(to_target(ids[:, parent_row, rank]))
+        scores.append(row_scores[:, parent_row] + log_probs[:, parent_row, rank])
 
         grown = [i for i, path in enumerate(nodes) if path in inner]
         if not grown:
             break
         above = parent_row[grown]
-        visible = torch.cat([visible.to(root.device)[above], torch.eye(len(grown), device=root.device).bool()], dim=1)
-        rows = step(tokens[-1][grown], rows.select(above), level - 1, visible)
+        own = torch.eye(len(grown), device=device).bool().expand(batch, -1, -1)
+        visible = torch.cat([visible[:, above], own], dim=-1)
+        rows = step(tokens[-1][:, grown], rows.select(above.expand(batch, -1)), level - 1, visible)
         row_of = {nodes[i]: row for row, i in enumerate(grown)}
-        row_scores = scores[-1][grown]
-    return _as_tree(paths, torch.cat(tokens), torch.cat(scores))
+        row_scores = scores[-1][:, grown]
+    all_tokens, all_scores = torch.cat(tokens, dim=1), torch.cat(scores, dim=1)
+    return [
+        _as_tree(own, all_tokens[row, : len(own) + 1], all_scores[row, : len(own) + 1])
+        for row, own in enumerate(own_paths)
+    ]
 
 
 def check_choices(choices: Sequence[Sequence[int]]) -> None:

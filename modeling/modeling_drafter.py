@@ -4,6 +4,7 @@ Knows neither layers nor images; `autoregressive.py` adds the layers, each famil
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .configuration_drafter import DrafterConfig
 from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
+from .guided_growth import Guidance
 from .int8_linear import has_int8_weights, round_linear_layers
 from .own_embeddings import OwnEmbeddings, at_width
 from .packed_weights import dtype_into, head_device, head_rows, input_device, unusable_layers
@@ -103,6 +105,40 @@ class Drafter(PreTrainedModel):
         """Advance by m accepted rows: their target features `(1, m, F)`, root first, and the token emitted after each
         of them, `int64 (1, m)`."""
         raise NotImplementedError
+
+    # ---- several rows at once: by default one after the other ---------------------------------------------------
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """What drafts for the rows of `states` side by side, in `propose_rows` and `extend_rows`."""
+        return list(states)
+
+    def select(self, state: Any, rows: Sequence[int]) -> Any:
+        """Of what `join` returned, the given rows only; the others have ended."""
+        return [state[row] for row in rows]
+
+    def propose_rows(
+        self,
+        state: Any,
+        budgets: Sequence[DraftBudget],
+        temperature: float | None = None,
+        guidances: Sequence[Guidance | None] | None = None,
+    ) -> list[DraftTree]:
+        """`propose` for each row with its own budget; budgets differ in `depth` at most.
+
+        Args:
+            guidances: each row's, for drafters with `takes_guidance`; without a forced run, as nothing is drafted
+                behind one in a batch.
+        """
+        rows = zip(state, budgets, strict=True)
+        if guidances is None:
+            return [self.propose(own, budget, temperature) for own, budget in rows]
+        propose: Any = self.propose  # of a drafter that takes them
+        return [propose(*row, temperature, guidance=each) for row, each in zip(rows, guidances, strict=True)]
+
+    def extend_rows(self, state: Any, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]) -> None:
+        """`extend` for each row with its own number of accepted rows."""
+        for own, rows, tokens in zip(state, features, next_tokens, strict=True):
+            self.extend(own, rows, tokens)
 
     # ---- the target ---------------------------------------------------------------------------------------------
 

@@ -3,13 +3,15 @@
 Only the fusion and the fixed tree are its own; drafting and training are those of `autoregressive.py`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from .autoregressive import AutoregressiveDrafter, decoder_layer
 from .configuration_eagle import EagleConfig
 from .draft_tree import DraftBudget, DraftTree
-from .fixed_tree import grow_fixed_tree
+from .fixed_tree import grow_fixed_trees
 from .tree_growth import Rows, Step
 
 
@@ -35,7 +37,7 @@ class EagleDrafter(AutoregressiveDrafter):
     ) -> torch.Tensor:
         return self.fc(torch.cat([embeddings, self.see_image(features, image_features)], dim=-1))
 
-    def grow(self, root: torch.Tensor, first: Rows, step: Step, budget: DraftBudget) -> DraftTree:
+    def grow(self, roots: torch.Tensor, first: Rows, step: Step, budgets: Sequence[DraftBudget]) -> list[DraftTree]:
         if self.config.tree_choices is None:
-            return super().grow(root, first, step, budget)
-        return grow_fixed_tree(root, first, step, self.to_target_ids, budget, self.config.tree_choices)
+            return super().grow(roots, first, step, budgets)
+        return grow_fixed_trees(roots, first, step, self.to_target_ids, budgets, self.config.tree_choices)

@@ -97,22 +97,25 @@ class FlashDrafter(RowDrafter):
 
         def step(tokens: torch.Tensor, contexts: torch.Tensor, level: int, visible: torch.Tensor) -> Rows:
             contexts = contexts + self.embed(tokens, state.borrowed)
-            refined = self._refine(level + 1, contexts, hidden[level + 1].expand_as(contexts))
-            return Rows(contexts, self.draft_logits(refined, state.borrowed))
+            slot = hidden[:, level + 1 : level + 2].expand_as(contexts)
+            return Rows(contexts, self.draft_logits(self._refine(level + 1, contexts, slot), state.borrowed))
 
-        return Rows(torch.zeros_like(hidden[:1]), self.draft_logits(hidden[:1], state.borrowed)), step
+        return Rows(torch.zeros_like(hidden[:, :1]), self.draft_logits(hidden[:, :1], state.borrowed)), step
 
     def _slots_of_last_row(self, state: DraftState, count: int) -> torch.Tensor:
-        """Outputs `(count, H)`, not refined. Slot 0 was computed with the row; the others are scratch."""
-        hidden = state.last_hidden
+        """Outputs `(B, count, H)`, not refined. Slot 0 was computed with the row; the others are scratch."""
+        hidden, x = state.last_hidden[:, None], state.last_input
         if count > 1:
-            x = state.last_input
-            positions = torch.arange(state.next_position, state.next_position + count - 1, device=x.device)[None]
-            mask = self._causal_mask(x.expand(1, count - 1, -1), state.cache.stable)
-            hidden = torch.cat([hidden, self._run(x, positions, mask, state.cache, slice(1, count))[0]])
-        if self.config.reference_compat and state.has_images:
-            return hidden
-        return hidden + self.residual_gate[:count, None] * state.last_feature
+            starts = torch.tensor(state.next_positions, device=x.device)[:, None]
+            positions = starts + torch.arange(count - 1, device=x.device)
+            before = torch.ones(len(x), count - 1, count - 1, dtype=torch.bool, device=x.device).tril_()
+            mask = self._scratch_mask(x, self._beyond_row(state.cache), before)
+            hidden = torch.cat([hidden, self._run(x, positions, mask, state.cache, slice(1, count))], dim=1)
+        gated = hidden + self.residual_gate[:count, None] * state.last_feature[:, None]
+        if not self.config.reference_compat:
+            return gated
+        has_images = torch.as_tensor(state.has_images, device=x.device).reshape(-1, 1, 1)
+        return torch.where(has_images, hidden, gated)
 
     def _refine(self, slot: int, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         return hidden if self.refiner is None else self.refiner(slot, context, hidden)

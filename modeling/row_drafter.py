@@ -3,6 +3,7 @@
 How a level is drafted is elsewhere: by recursion (`autoregressive.py`) or k slots at once (`modeling_flash.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,9 @@ from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, SeenImage, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .fixed_rows import FixedDrafterCache, run_layers
-from .guided_growth import Guidance, behind_run, follow_guidance
-from .row_plan import RowPlan, SlottedBatch, Spans, put_rows, take_rows
-from .tree_growth import Rows, Step, grow_chain, grow_tree, sample_chain
+from .guided_growth import Guidance, behind_run, common_run, follow_guidance
+from .row_plan import RowPlan, SlottedBatch, Spans, pad_rows, put_rows, take_rows
+from .tree_growth import Rows, Step, grow_chains, grow_trees, sample_chains
 from .visual_drafter import VisualDrafter
 
 
@@ -98,8 +99,8 @@ class RowDrafter(VisualDrafter):
         return visual_inputs
 
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
-        """Output for the last row, from which level 1 is read, and the function that drafts further levels, which may
-        write scratch rows into the state's cache."""
+        """Output for the last token of each row, from which level 1 is read, and the function that drafts further
+        levels, which may write scratch into the state's cache."""
         raise NotImplementedError
 
     @property
@@ -107,9 +108,9 @@ class RowDrafter(VisualDrafter):
         """Most levels that this drafter can draft in a round; None for any number."""
         return None
 
-    def grow(self, root: torch.Tensor, first: Rows, step: Step, budget: DraftBudget) -> DraftTree:
-        """The tree of a round, see `grow_tree`."""
-        return grow_tree(root, first, step, self.to_target_ids, budget)
+    def grow(self, roots: torch.Tensor, first: Rows, step: Step, budgets: Sequence[DraftBudget]) -> list[DraftTree]:
+        """The trees of a round, see `grow_trees`."""
+        return grow_trees(roots, first, step, self.to_target_ids, budgets)
 
     # ---- reading the target -------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class RowDrafter(VisualDrafter):
                 slots,
                 [prompt.visual_spans],
                 image_feature=None if before is None else before.image_feature,
-                follows_images=before is not None and before.has_images,
+                follows_images=before is not None and bool(before.has_images),
             )
         )
         next_embeds = torch.cat([inputs_embeds[:, 1:], self.embed(next_token, borrowed)[None]], dim=1)
@@ -145,13 +146,13 @@ class RowDrafter(VisualDrafter):
         start = prompt.start_position
         if before is not None and self.is_compact:
             start = before.first_position + len(before.slots)
-        hidden = self._run(x, self._numbered(plan.slots) + start, self._causal_mask(x, cache.stable), cache)
+        hidden = self._run(x, self._numbered(plan.slots) + start, self._causal_mask(x, cache.lengths), cache)
         cache.commit()
         images = [*(() if before is None else before.images), *_seen_images(plan, prompt)]
         return DraftState(
             borrowed=borrowed,
             cache=cache,
-            next_position=start + (x.shape[1] if self.is_compact else features.shape[1]),
+            next_positions=[start + (x.shape[1] if self.is_compact else features.shape[1])],
             last_token=next_token,
             # copies, so that the whole prompt's rows are not kept alive
             last_hidden=hidden[0, -1:].clone(),
@@ -164,22 +165,27 @@ class RowDrafter(VisualDrafter):
             first_position=start if before is None else before.first_position,
         )
 
-    @torch.no_grad()
     def extend(self, state: DraftState, features: torch.Tensor, next_tokens: torch.Tensor) -> None:
-        state.cache.drop_scratch()
-        next_tokens = next_tokens.to(self.device)
-        # [0][None]: a slice of a longer batch keeps its stride even for a batch of one, and matmul then copies weights
-        features = self.project(features.to(device=self.device, dtype=self.dtype)[0][None])
-        x = self.fuse(self.embed(next_tokens, state.borrowed), features, state.image_feature)
-        rows = x.shape[1]
-        positions = torch.arange(state.next_position, state.next_position + rows, device=self.device)[None]
-        hidden = self._run(x, positions, self._causal_mask(x, state.cache.stable), state.cache)
-        state.cache.commit()
-        state.advance(rows)
-        state.last_token = next_tokens[0, -1:]
-        state.last_hidden, state.last_input, state.last_feature = hidden[0, -1:], x[:, -1:], features[0, -1:]
+        self.extend_rows(state, [features], [next_tokens])
 
     @torch.no_grad()
+    def extend_rows(
+        self, state: DraftState, features: Sequence[torch.Tensor], next_tokens: Sequence[torch.Tensor]
+    ) -> None:
+        counts = [tokens.shape[1] for tokens in next_tokens]
+        # padded anew: a slice of a longer batch keeps its stride even for one row, and matmul then copies weights
+        accepted = pad_rows([each[0].to(device=self.device, dtype=self.dtype) for each in features])
+        accepted, tokens = self.project(accepted), pad_rows([each[0].to(self.device) for each in next_tokens])
+        x = self.fuse(self.embed(tokens, state.borrowed), accepted, state.image_feature)
+        positions = _counted_from(state.next_positions, x.shape[1], self.device)
+        with state.cache.appending(counts, self.device):
+            hidden = self._run(x, positions, self._causal_mask(x, state.cache.lengths), state.cache)
+        state.advance(counts)
+        rows, last = range(len(counts)), [count - 1 for count in counts]
+        state.last_token = tokens[rows, last]
+        state.last_hidden, state.last_feature = hidden[rows, last], accepted[rows, last]
+        state.last_input = x[rows, last][:, None]
+
     def propose(
         self,
         state: DraftState,
@@ -187,29 +193,47 @@ class RowDrafter(VisualDrafter):
         temperature: float | None = None,
         guidance: Guidance | None = None,
     ) -> DraftTree:
-        if temperature is not None and budget.mode != "chain":
+        return self.propose_rows(state, [budget], temperature, None if guidance is None else [guidance])[0]
+
+    @torch.no_grad()
+    def propose_rows(
+        self,
+        state: DraftState,
+        budgets: Sequence[DraftBudget],
+        temperature: float | None = None,
+        guidances: Sequence[Guidance | None] | None = None,
+    ) -> list[DraftTree]:
+        mode = budgets[0].mode
+        if temperature is not None and mode != "chain":
             raise ValueError('drafts are sampled in chains only: pass mode="chain", or temperature=None')
-        run = () if guidance is None else guidance.forced
+        run = common_run(guidances)
         if self.max_levels is not None:
-            budget = budget.limited_to(self.max_levels - len(run))
-        root = state.last_token.new_tensor(run[-1:]) if run else state.last_token
-        if budget.levels == 0:
-            return behind_run(state.last_token, run, DraftTree.root_only(root))
-        state.cache.drop_scratch()
-        try:
-            first, step = self.start_round(state, len(run) + budget.levels)
-            if guidance is not None:
-                first, step = follow_guidance(first, step, guidance, self.to_target_ids)
-            chain = (root, first, step, self.to_target_ids, budget)
-            if temperature is not None:
-                tree = sample_chain(*chain, temperature=temperature, vocab_size=state.borrowed.head_size)
-            elif budget.mode == "chain":
-                tree = grow_chain(*chain)
-            else:
-                tree = self.grow(root, first, step, budget)
-            return behind_run(state.last_token, run, tree)
-        finally:
+            budgets = [budget.limited_to(self.max_levels - len(run)) for budget in budgets]
+        roots = state.last_token.new_tensor(run[-1:]) if run else state.last_token
+        levels = max(budget.levels for budget in budgets)
+        if levels == 0:
+            trees = [DraftTree.root_only(token) for token in roots]
+        else:
             state.cache.drop_scratch()
+            try:
+                first, step = self.start_round(state, len(run) + levels)
+                if guidances is not None:
+                    first, step = follow_guidance(first, step, guidances, self.to_target_ids)
+                chains = (roots, first, step, self.to_target_ids, budgets)
+                if temperature is not None:
+                    trees = sample_chains(*chains, temperature=temperature, vocab_size=state.borrowed.head_size)
+                else:
+                    trees = grow_chains(*chains) if mode == "chain" else self.grow(roots, first, step, budgets)
+            finally:
+                state.cache.drop_scratch()
+        return [behind_run(root, run, tree) for root, tree in zip(state.last_token[:, None], trees, strict=True)]
+
+    def join(self, states: Sequence[DraftState]) -> DraftState:
+        return DraftState.join(states)
+
+    def select(self, state: DraftState, rows: Sequence[int]) -> DraftState:
+        state.select(rows)
+        return state
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -249,7 +273,8 @@ class RowDrafter(VisualDrafter):
 
     def compile(self, *args, **kwargs) -> None:
         """As `nn.Module.compile`, for what drafting runs: the layers. Steps are rounded up to a few shapes then, so
-        recompiles are few. (`torch.compile(drafter)` compiles `forward` alone, the training path.)"""
+        recompiles are few. Several rows at once run uncompiled. (`torch.compile(drafter)` compiles `forward` alone,
+        the training path.)"""
         for layer in self.layers:
             layer.compile(*args, **kwargs)
 
@@ -261,17 +286,45 @@ class RowDrafter(VisualDrafter):
         cos_sin = self.rotary_emb(x, positions)
         if isinstance(cache, FixedDrafterCache):
             return run_layers(self.layers, x, cos_sin, mask, cache)
+        is_drafting = isinstance(cache, DrafterCache)  # of several rows, where layers are compiled
         for layer in self.layers:
-            x = layer(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
+            call = layer._call_impl if is_drafting else layer
+            x = call(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
         return x
 
-    def _causal_mask(self, x: torch.Tensor, past: int) -> torch.Tensor | None:
-        """Additive `(1, 1, rows, past + rows)`; None where sdpa needs none."""
-        rows = x.shape[1]
-        if self.config._attn_implementation == "sdpa" and (rows == 1 or past == 0):
+    def _causal_mask(self, x: torch.Tensor, past: Sequence[int]) -> torch.Tensor | None:
+        """Additive `(B, 1, rows, longest past + rows)` for rows that follow `past[b]` others in row b of the batch;
+        None where sdpa needs none."""
+        rows, is_even = x.shape[1], len(set(past)) == 1
+        if self.config._attn_implementation == "sdpa" and is_even and (rows == 1 or past[0] == 0):
             return None
-        mask = torch.full((rows, past + rows), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
-        return mask.triu_(past + 1)[None, None]
+        columns = torch.arange(max(past) + rows, device=x.device)
+        hidden = columns > _counted_from(past, rows, x.device)[..., None]
+        return _additive(hidden, x.dtype)
+
+    def _beyond_row(self, cache: DrafterCache) -> torch.Tensor:
+        """`bool (B, 1, stable)`: True at columns that only longer rows have."""
+        lengths = torch.tensor(cache.lengths, device=self.device)
+        return (torch.arange(cache.stable, device=self.device) >= lengths[:, None])[:, None]
+
+    def _scratch_mask(self, x: torch.Tensor, beyond_row: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Additive `(B, 1, n, stable + scratch)`: all that is known of a row, and of its scratch what is `visible`,
+        `bool (B, n, scratch)`."""
+        hidden = beyond_row.expand(-1, visible.shape[1], -1)
+        return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
+
+
+def _counted_from(starts: Sequence[int], count: int, device: torch.device) -> torch.Tensor:
+    """`int64 (B, count)`: starts[b], starts[b] + 1, ..."""
+    if len(starts) == 1:
+        return torch.arange(starts[0], starts[0] + count, device=device)[None]
+    return torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)
+
+
+def _additive(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`bool (B, n, columns)` to `(B, 1, n, columns)` with the minimum of `dtype` where True."""
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]
 
 
 def _seen_images(plan: RowPlan, prompt: TargetPrompt) -> list[SeenImage]:

@@ -1,11 +1,12 @@
-"""How a tree or a chain grows, given a function that drafts one level: EAGLE-2 trees, greedy and sampled chains.
+"""How trees or chains grow, given a function that drafts one level: EAGLE-2 trees, greedy and sampled chains.
 
-Knows no model: `step` hides the layers, the cache and the fusion of inputs.
+The rows of a batch grow side by side, level by level, each to its own end. Knows no model: `step` hides the layers,
+the cache and the fusion of inputs.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -14,94 +15,109 @@ from .draft_tree import DraftBudget, DraftTree
 
 @dataclass(frozen=True)
 class Rows:
-    """Output of a draft step for n rows: `hidden (n, H)` and `logits (n, draft_vocab)`."""
+    """Output of a draft step for n nodes in each row: `hidden (B, n, H)` and `logits (B, n, draft_vocab)`."""
 
     hidden: torch.Tensor
     logits: torch.Tensor
 
-    def select(self, rows: torch.Tensor) -> torch.Tensor:
-        """Hidden states of the given rows, `(len(rows), H)`."""
-        return self.hidden[rows]
+    def select(self, nodes: torch.Tensor) -> torch.Tensor:
+        """Hidden states of the given nodes `(B, k)`, `(B, k, H)`."""
+        return self.hidden.gather(1, nodes[..., None].expand(-1, -1, self.hidden.shape[-1]))
 
 
-# step(tokens (n,), features (n, H), level, visible): one forward over the n nodes of a level (0-based: the children of
-# the root are level 0). `visible` is bool (n, scratch rows written so far, own n included): ancestors and self.
+# step(tokens (B, n), features (B, n, H), level, visible): one forward over the n nodes of a level in each row (the
+# children of the root are level 0). `visible` is bool (B, n, scratch columns written so far, own n included):
+# ancestors and self.
 Step = Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor], Rows]
 ToTarget = Callable[[torch.Tensor], torch.Tensor]
+Budgets = Sequence[DraftBudget]
 
 
-def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budget: DraftBudget) -> DraftTree:
-    """EAGLE-2's dynamic tree (arXiv 2406.16858, section 4): expand the most probable nodes, then rerank all.
+def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budgets: Budgets) -> list[DraftTree]:
+    """EAGLE-2's dynamic tree (arXiv 2406.16858, section 4) in each row: expand the most probable nodes, then rerank
+    all.
 
     Args:
-        root: `int64 (1,)`, the last known token.
-        first: the drafter's output for it (one row), from which the first level is read.
+        roots: `int64 (B,)`, the last known tokens.
+        first: the drafter's output for them (one node), from which the first level is read.
         step: drafts one level.
         to_target: maps draft ids to ids of the target.
-        budget: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking; its thresholds end
-            the growth where the drafter has become unsure.
+        budgets: each row's: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking; its
+            thresholds end the growth where the drafter has become unsure. They differ in `depth` at most.
     """
-    k = min(budget.top_k, first.logits.shape[-1])
+    k = min(budgets[0].top_k, first.logits.shape[-1])
     log_probs, ids = top_log_probs(first.logits, k)
-    tokens, scores = to_target(ids[0]), log_probs[0]
+    tokens, scores = to_target(ids[:, 0]), log_probs[:, 0]
     pool_tokens, pool_scores, pool_parents = [tokens], [scores], [torch.full_like(tokens, -1)]
     pool_depths, pool_size = [torch.ones_like(tokens)], k
-    own = torch.eye(k, dtype=torch.bool, device=tokens.device)
-    features, visible, beam = first.hidden.expand(k, -1), own, torch.arange(k, device=tokens.device)
+    own = torch.eye(k, dtype=torch.bool, device=tokens.device).expand(len(roots), k, k)
+    features, visible = first.hidden.expand(-1, k, -1), own
+    beam = torch.arange(k, device=tokens.device).expand(len(roots), k)
+    growing = [budget.levels > 0 for budget in budgets]
+    sizes = [k if grows else 0 for grows in growing]  # how much of the pool is each row's own
 
-    for level in range(budget.levels - 1):
-        if budget.stops_at(scores):
+    for level in range(1, max(budget.levels for budget in budgets)):
+        growing = _still_growing(growing, budgets, level, scores)
+        if not any(growing):
             break
-        rows = step(tokens, features, level, visible)
+        rows = step(tokens, features, level - 1, visible)
         log_probs, ids = top_log_probs(rows.logits, k)
-        child_scores = (scores[:, None] + log_probs).flatten()
-        child_tokens = to_target(ids.flatten())
+        child_scores = (scores[..., None] + log_probs).flatten(1)
+        child_tokens = to_target(ids.flatten(1))
         pool_tokens.append(child_tokens)
         pool_scores.append(child_scores)
-        pool_parents.append(beam.repeat_interleave(k))
-        pool_depths.append(torch.full_like(child_tokens, level + 2))
+        pool_parents.append(beam.repeat_interleave(k, dim=1))
+        pool_depths.append(torch.full_like(child_tokens, level + 1))
         scores, best = child_scores.topk(k)
         parent = best // k
-        tokens, features = child_tokens[best], rows.select(parent)
-        visible = torch.cat([visible[parent], own], dim=1)
+        tokens, features = child_tokens.gather(1, best), rows.select(parent)
+        ancestors = visible.gather(1, parent[..., None].expand(-1, -1, visible.shape[-1]))
+        visible = torch.cat([ancestors, own], dim=-1)
         beam = best + pool_size
         pool_size += k * k
+        sizes = [pool_size if grows else size for grows, size in zip(growing, sizes, strict=True)]
 
-    return DraftTree.from_candidates(
-        root,
-        tokens=torch.cat(pool_tokens),
-        parents=torch.cat(pool_parents),
-        depths=torch.cat(pool_depths),
-        scores=torch.cat(pool_scores),
-        total_tokens=budget.total_tokens,
-        least_score=budget.least_score,
+    candidates = zip(
+        *(torch.cat(each, dim=1) for each in (pool_tokens, pool_parents, pool_depths, pool_scores)), strict=True
     )
+    trees = []
+    for root, pool, size, budget in zip(roots, candidates, sizes, budgets, strict=True):
+        own_tokens, parents, depths, own_scores = (column[:size] for column in pool)
+        limits = budget.total_tokens, budget.least_score
+        trees.append(DraftTree.from_candidates(root, own_tokens, parents, depths, own_scores, *limits))
+    return trees
 
 
-def grow_chain(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budget: DraftBudget) -> DraftTree:
-    """One branch of at most `budget.levels` most probable tokens. Arguments as in `grow_tree`."""
+def grow_chains(
+    roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, budgets: Budgets
+) -> list[DraftTree]:
+    """In each row one branch of at most `budget.levels` most probable tokens. Arguments as in `grow_trees`."""
 
     def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         log_probs, ids = top_log_probs(logits, 1)
-        return ids[0], log_probs[0]
+        return ids[..., 0], log_probs[..., 0]
 
-    tokens, scores = _extend_chain(root, first, step, to_target, budget, most_probable)
-    if budget.node_threshold > 0:
-        sure = scores >= budget.least_score  # scores fall along the chain, so this cuts its end
-        tokens, scores = tokens[sure], scores[sure]
-    return DraftTree.chain(tokens, scores)
+    tokens, scores, sizes = _extend_chains(roots, first, step, to_target, budgets, most_probable)
+    chains = []
+    for row, (budget, size) in enumerate(zip(budgets, sizes, strict=True)):
+        own_tokens, own_scores = tokens[row, :size], scores[row, :size]
+        if budget.node_threshold > 0:
+            sure = own_scores >= budget.least_score  # scores fall along the chain, so this cuts its end
+            own_tokens, own_scores = own_tokens[sure], own_scores[sure]
+        chains.append(DraftTree.chain(own_tokens, own_scores))
+    return chains
 
 
-def sample_chain(
-    root: torch.Tensor,
+def sample_chains(
+    roots: torch.Tensor,
     first: Rows,
     step: Step,
     to_target: ToTarget,
-    budget: DraftBudget,
+    budgets: Budgets,
     temperature: float,
     vocab_size: int,
-) -> DraftTree:
-    """One branch drawn from softmax(logits / temperature), with the distributions it was drawn from.
+) -> list[DraftTree]:
+    """In each row one branch drawn from softmax(logits / temperature), with the distributions it was drawn from.
 
     They are spread over the target's `vocab_size` ids (zero where the draft vocabulary has no such token), so that
     p/q speculative sampling can use them directly. Thresholds do not apply: leaving out a token because of what was
@@ -109,37 +125,53 @@ def sample_chain(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive to sample a chain, got {temperature}; None drafts greedily")
-    drawn = [torch.zeros(vocab_size, device=root.device)]  # row 0: the root was not drawn
+    drawn = [torch.zeros(len(roots), vocab_size, device=roots.device)]  # of each row's node 0: the root was not drawn
 
     def draw(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # A drafter that overflows (half precision) guesses badly; it must not end the request.
-        probs = (logits[0].float() / temperature).nan_to_num().softmax(-1)
-        token = torch.multinomial(probs, 1)
-        draft_ids = torch.arange(probs.shape[0], device=probs.device)
-        ids = to_target(draft_ids)
-        drawn.append(drawn[0].scatter(0, ids[ids < vocab_size], probs[ids < vocab_size]))
-        return token, probs[token].log()
+        probs = (logits[:, 0].float() / temperature).nan_to_num().softmax(-1)
+        tokens = torch.multinomial(probs, 1)
+        ids = to_target(torch.arange(probs.shape[1], device=probs.device))
+        known = ids < vocab_size
+        drawn.append(drawn[0].index_copy(1, ids[known], probs[:, known]))
+        return tokens, probs.gather(1, tokens).log()
 
-    tokens, scores = _extend_chain(root, first, step, to_target, replace(budget, level_threshold=0.0), draw)
-    return DraftTree.chain(tokens, scores, torch.stack(drawn))
+    without_thresholds = [DraftBudget(b.depth, b.top_k, b.total_tokens, b.mode) for b in budgets]
+    tokens, scores, sizes = _extend_chains(roots, first, step, to_target, without_thresholds, draw)
+    probs = torch.stack(drawn, dim=1)
+    return [DraftTree.chain(tokens[r, :size], scores[r, :size], probs[r, :size]) for r, size in enumerate(sizes)]
 
 
-def _extend_chain(root, first, step, to_target, budget, choose) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens, scores = [root], [torch.zeros(1, device=root.device)]
-    rows = first
-    for level in range(budget.levels):
+def _extend_chains(roots, first, step, to_target, budgets, choose) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Tokens and scores `(B, longest)`, roots first, and how many of them are each row's own."""
+    tokens, scores = [roots[:, None]], [torch.zeros(len(roots), 1, device=roots.device)]
+    rows, growing, sizes = first, [True] * len(roots), [1] * len(roots)
+    for level in range(max(budget.levels for budget in budgets)):
+        growing = _still_growing(growing, budgets, level, scores[-1])
+        if not any(growing):
+            break
         if level > 0:
-            if budget.stops_at(scores[-1]):
-                break
-            visible = torch.ones(1, level, dtype=torch.bool, device=root.device)
+            visible = torch.ones(len(roots), 1, level, dtype=torch.bool, device=roots.device)
             rows = step(tokens[-1], rows.hidden, level - 1, visible)
-        draft_id, log_prob = choose(rows.logits)
-        tokens.append(to_target(draft_id))
-        scores.append(scores[-1] + log_prob)
-    return torch.cat(tokens), torch.cat(scores)
+        draft_ids, log_probs = choose(rows.logits)
+        tokens.append(to_target(draft_ids))
+        scores.append(scores[-1] + log_probs)
+        sizes = [size + grows for size, grows in zip(sizes, growing, strict=True)]
+    return torch.cat(tokens, dim=1), torch.cat(scores, dim=1), sizes
+
+
+def _still_growing(growing: list[bool], budgets: Budgets, level: int, scores: torch.Tensor) -> list[bool]:
+    """Which rows get a level below those `level` that they have; `scores (B, n)` are those of the nodes that would be
+    expanded. The first level is always worth drafting."""
+    wanted = [grows and level < budget.levels for grows, budget in zip(growing, budgets, strict=True)]
+    threshold = budgets[0].level_threshold
+    if level == 0 or threshold == 0 or not any(wanted):
+        return wanted
+    likely = (scores.exp().sum(-1) >= threshold).tolist()  # waits for the device
+    return [grows and sure for grows, sure in zip(wanted, likely, strict=True)]
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k best log-probabilities of each row in float32, and their draft ids. A row that overflowed has -inf:
+    """The k best log-probabilities of each node in float32, and their draft ids. A node that overflowed has -inf:
     NaN would be sorted above everything, its own parents included."""
     return logits.float().log_softmax(-1).nan_to_num(nan=-math.inf, neginf=-math.inf).topk(k)

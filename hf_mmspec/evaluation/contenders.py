@@ -136,6 +136,57 @@ def answer(
     )
 
 
+@dataclass(frozen=True)
+class BatchRun:
+    """One answered batch.
+
+    Args:
+        rows: the new token ids of each row, without padding.
+        seconds, decode_seconds: as of a `Run`; a step of a batch is emitted when all rows have it.
+        decode_tokens: of all rows after the first step, padding not counted.
+        speculation: as of a `Run`.
+    """
+
+    rows: list[list[int]]
+    seconds: float
+    decode_seconds: float
+    decode_tokens: int
+    speculation: Speculation | None = None
+
+
+def answer_batch(
+    target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contender: Contender, max_new_tokens: int
+) -> BatchRun:
+    """Let `contender` answer the prompts `inputs` (any batch size) greedily."""
+    clock = Clock()
+    start = time.perf_counter()
+    output = target.generate(
+        **inputs,
+        **sampling_arguments(0.0),
+        **contender.arguments,
+        max_new_tokens=max_new_tokens,
+        streamer=clock,
+        return_dict_in_generate=True,
+    )
+    seconds = time.perf_counter() - start
+    new = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    ends = target.generation_config.eos_token_id
+    rows = [_up_to(row, set(ends if isinstance(ends, list) else [ends])) for row in new]
+    return BatchRun(
+        rows=rows,
+        seconds=seconds,
+        decode_seconds=clock.stamps[-1][0] - clock.stamps[0][0],
+        decode_tokens=sum(map(len, rows)) - len(rows),
+        speculation=getattr(output, "speculation", None),
+    )
+
+
+def _up_to(row: list[int], ends: set[int]) -> list[int]:
+    """The row as far as its first end token, which counts."""
+    stop = next((index for index, token in enumerate(row) if token in ends), len(row))
+    return row[: stop + 1]
+
+
 def sampling_arguments(temperature: float) -> dict[str, Any]:
     """What `generate` takes for a temperature; 0 is greedy decoding."""
     return {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils import ModelOutput
 
 
 @dataclass
@@ -18,9 +19,26 @@ class StepStates:
     hidden_states: tuple[torch.Tensor | None, ...] | None = None
     attentions: tuple[torch.Tensor | None, ...] | None = None
 
+    @classmethod
+    def of_row(cls, outputs: ModelOutput, row: int) -> "StepStates":
+        """Those of one row of a forward's outputs."""
+        return cls(*(layers_of_row(outputs.get(name), row) for name in ("hidden_states", "attentions")))
+
+
+def layers_of_row(layers: tuple[torch.Tensor | None, ...] | None, row: int) -> tuple[torch.Tensor | None, ...] | None:
+    """One row `(1, ...)` of every layer's `(B, ...)`."""
+    return layers and tuple(None if layer is None else layer[row : row + 1] for layer in layers)
+
 
 class Answer:
-    """One request's token ids `(1, length)`, prompt included, with all that `generate` returns beside them."""
+    """One row's token ids `(1, length)`, prompt included, with all that `generate` returns beside them.
+
+    Args:
+        input_ids: `(1, L)`, the prompt.
+        logits_processor, stopping_criteria: they see this row alone.
+        streamer: gets every token at once; None where the row is one of several, which `Answers` streams.
+        goes_on: whether the row is extended beyond its stop, up to the length limit; `stopped_at` says where it was.
+    """
 
     def __init__(
         self,
@@ -29,12 +47,14 @@ class Answer:
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
         streamer: BaseStreamer | None,
+        goes_on: bool = False,
     ):
         def wanted(flag: bool | None) -> tuple | None:
             return () if generation_config.return_dict_in_generate and flag else None
 
         self.ids = input_ids
         self.finished = False
+        self.stopped_at: int | None = None
         self.scores = wanted(generation_config.output_scores)
         self.logits = wanted(generation_config.output_logits)
         self.hidden_states = wanted(generation_config.output_hidden_states)
@@ -44,6 +64,12 @@ class Answer:
         self._processor = logits_processor
         self._criteria = stopping_criteria
         self._streamer = streamer
+        self._goes_on = goes_on
+
+    @property
+    def processors(self) -> LogitsProcessorList:
+        """Those of this row."""
+        return self._processor
 
     @property
     def tokens_left(self) -> int:
@@ -68,15 +94,13 @@ class Answer:
         self._record(raw, scores, states)
         token = self._choose(scores) if draft is None else self._accept_or_replace(scores, *draft)
         self.ids = torch.cat([self.ids, token[:, None]], dim=-1)
-        self.finished = bool(self._criteria(self.ids, self.scores).all())
+        stops = bool(self._criteria(self.ids, self.scores).all())
+        if stops and self.stopped_at is None:
+            self.stopped_at = self.ids.shape[1]
+        self.finished = self.tokens_left <= 0 if self._goes_on else stops
         if self._streamer is not None:
             self._streamer.put(token.cpu())
         return int(token)
-
-    def end(self) -> None:
-        """Tell the streamer that no token follows."""
-        if self._streamer is not None:
-            self._streamer.end()
 
     def _choose(self, scores: torch.Tensor) -> torch.Tensor:
         """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`."""

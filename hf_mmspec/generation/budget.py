@@ -150,7 +150,7 @@ def expected_length(acceptance: Acceptance, depth: int, top_k: int) -> list[floa
 
 
 def resolve_budget(
-    target: PreTrainedModel, drafter: PreTrainedModel, generation_config: GenerationConfig
+    target: PreTrainedModel, drafter: PreTrainedModel, generation_config: GenerationConfig, rows: int = 1
 ) -> DraftBudget:
     """The budget for one request: its own wishes, then the drafter's `generation_config`, then the automatic choice.
 
@@ -159,6 +159,7 @@ def resolve_budget(
     Args:
         generation_config: the request's; its `draft_depth`, `draft_top_k`, `draft_total_tokens` and `draft_mode`
             count where they are not None.
+        rows: batch size; the budget is each row's.
 
     Raises:
         ValueError: a wish is out of range.
@@ -172,7 +173,7 @@ def resolve_budget(
     if depth is not None and top_k is not None and total_tokens is not None:
         return DraftBudget(depth, top_k, total_tokens, mode or "tree")
     return choose_budget(
-        cached_costs(target, drafter),
+        cached_costs(target, drafter, rows),
         Acceptance.of(drafter),
         depth=depth,
         top_k=top_k,

@@ -1,9 +1,9 @@
 """A request's view of a target that runs compiled: the prefill uncompiled, verification in a few fixed shapes.
 
-Knows neither compilers nor families. Trees grow to the next of few sizes by nodes that nobody sees, the cache has a
-fixed size, and features are an output of the forward, so that what a forward computes depends neither on the round
-nor on the drafter, and one compiled graph per size serves all. Nothing waits for the device in between, as CUDA graphs
-need it.
+Knows neither compilers nor families, and has one row. Trees grow to the next of few sizes by nodes that nobody sees,
+the cache has a fixed size, and features are an output of the forward, so that what a forward computes depends neither
+on the round nor on the drafter, and one compiled graph per size serves all. Nothing waits for the device in between,
+as CUDA graphs need it.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ from .compiled import CompiledForward
 from .decoder_masks import mask_for_wrapper, masks_for_decoder
 from .fixed_cache import FixedTreeCache
 from .target import Target, Verified
+from .tree_batch import TreeBatch
 
 # Numbers of nodes that are verified at once; beyond the last, its multiples.
 _SIZES = (1, 8, 16, 32, 64)
 
 
 class CompiledTarget(Target):
-    """As `Target`.
+    """As `Target`, of a request with one row.
 
     Args:
         compiled: runs the target and reads its features.
@@ -40,29 +41,23 @@ class CompiledTarget(Target):
         model_kwargs: dict[str, Any],
         captured: Captured,
         room: int,
+        cache_is_wanted: bool,
         feature_layers: Sequence[int] | None,
     ):
-        super().__init__(compiled.view, model_kwargs, captured, room)
+        super().__init__(compiled.view, model_kwargs, captured, room, cache_is_wanted)
         self._compiled = compiled
         self._feature_layers = feature_layers
 
-    def verify(self, tree: DraftTree) -> Verified:
-        """One forward over all nodes of `tree` and nodes that fill it up to the next size."""
-        count, size = len(tree), rounded_size(len(tree))
-        self.cache.open_at(self._length, size)
-        filled = _filled(tree, size)
-        masks = self._widened(self._tree_mask(filled))
-        inputs = self._verify_inputs(filled, mask_for_wrapper(masks, self.model.config))
+    def verify(self, trees: Sequence[DraftTree]) -> list[Verified]:
+        """One forward over all nodes of the one row's tree and nodes that fill it up to the next size."""
+        count = len(trees[0])
+        batch = TreeBatch.of(trees, spare=rounded_size(count) - count)
+        self.cache.open_at(self._lengths[0], batch.tokens.shape[1])
+        masks = self._widened(self._tree_masks(batch))
+        inputs = self._verify_inputs(batch, mask_for_wrapper(masks, self.model.config))
         with masks_for_decoder(self.model.get_decoder(), masks, self.model.config):
             outputs, features = self._compiled(inputs, self._feature_layers)
-        return Verified(
-            outputs.logits[0, :count],
-            features[:, :count],
-            self._length,
-            tree.ancestor_mask(),
-            outputs.get("hidden_states"),
-            outputs.get("attentions"),
-        )
+        return self._verified(trees, batch, outputs, features)
 
     def _widened(self, mask: Any) -> Any:
         """The mask has a column for each row of the cache."""
@@ -76,17 +71,3 @@ def rounded_size(nodes: int) -> int:
     """The number of nodes that a compiled forward verifies where `nodes` are wanted."""
     largest = _SIZES[-1]
     return next((size for size in _SIZES if size >= nodes), -(-nodes // largest) * largest)
-
-
-def _filled(tree: DraftTree, size: int) -> DraftTree:
-    """`tree` with copies of its root below the root, to `size` nodes. They see the past, the root and themselves, at
-    the root's own position, and no node of the tree sees them."""
-    missing = size - len(tree)
-    root = tree.tokens[:1].expand(missing)
-    nothing = torch.zeros_like(root)
-    return DraftTree(
-        torch.cat([tree.tokens, root]),
-        torch.cat([tree.parents, nothing]),
-        torch.cat([tree.depths, nothing]),
-        torch.cat([tree.scores, nothing.to(tree.scores)]),
-    )

@@ -18,6 +18,7 @@ from hf_mmspec.modeling.binding import input_device
 
 from .cache import TreeCache
 from .cost_cache import fingerprint, remembered
+from .drafting import Drafting
 from .uncompiled import is_compiled
 
 # Tokens in the cache while forwards are timed: a picture and a short conversation.
@@ -25,6 +26,9 @@ CONTEXT = 300
 # In the order of importance: a slow target is timed at the first few only, the rest is interpolated.
 _SIZES = (1, 8, 32, 16, 4, 64, 2, 24, 48)
 _ESSENTIAL = 3
+# For several rows; a forward of more tokens than `_MOST_TOKENS` in all says nothing that smaller ones do not.
+_BATCH_SIZES = (1, 4, 2, 8, 16, 32)
+_MOST_TOKENS = 256
 _WIDTHS = (1, 4, 10)
 _LEVELS = 4
 _TIME_LIMIT = 1.2  # seconds for the target, the same again at most for the drafter
@@ -73,11 +77,23 @@ class ForwardCosts:
         return self.verify_seconds(tokens) + self.draft_seconds(depth, top_k) + self.overhead
 
 
-def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
-    """`measure_costs`, measured once per machine, target and drafter and kept in the process and on disk."""
-    verify = remembered(fingerprint(target), lambda: measure_verify(target), _SIZES[:_ESSENTIAL])
-    draft = remembered(fingerprint(target, drafter), lambda: _measure_draft(target, drafter), (0, *_WIDTHS))
+def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:
+    """`measure_costs`, measured once per machine, target, drafter and batch size (rounded up to a power of two), and
+    kept in the process and on disk."""
+    rows = 1 << (rows - 1).bit_length()
+    suffix, sizes = f"-{rows}" if rows > 1 else "", _sizes(rows)
+    verify = remembered(
+        fingerprint(target) + suffix, lambda: measure_verify(target, sizes, rows=rows), sizes[:_ESSENTIAL]
+    )
+    draft = remembered(
+        fingerprint(target, drafter) + suffix, lambda: _measure_draft(target, drafter, rows), (0, *_WIDTHS)
+    )
     return _combine(verify, draft)
+
+
+def _sizes(rows: int) -> tuple[int, ...]:
+    """Numbers of tokens per row that are timed, the important ones first: fewer where each is a token of many rows."""
+    return _SIZES if rows == 1 else tuple(size for size in _BATCH_SIZES if size <= max(_MOST_TOKENS // rows, 4))
 
 
 def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
@@ -87,9 +103,9 @@ def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardC
 
 @torch.no_grad()
 def measure_verify(
-    target: PreTrainedModel, sizes: Iterable[int] = _SIZES, time_limit: float = _TIME_LIMIT
+    target: PreTrainedModel, sizes: Iterable[int] = _SIZES, time_limit: float = _TIME_LIMIT, rows: int = 1
 ) -> dict[int, float]:
-    """Median seconds of the target's forward, head included, by number of new tokens.
+    """Median seconds of the target's forward, head included, by number of new tokens in each of `rows` rows.
 
     Args:
         sizes: numbers of tokens, the important ones first: after `time_limit` seconds only the first three are sure
@@ -98,28 +114,29 @@ def measure_verify(
     decoder, head = target.get_decoder(), target.get_output_embeddings()
     cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
     decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
+    cache.select([0] * rows, [CONTEXT], remember=False)  # the same text in every row, read once
 
     def forward(tokens: int) -> None:
-        cache.truncate(CONTEXT)
-        head(decoder(input_ids=_ordinary_ids(target, tokens), cache=cache, use_cache=True)[0])
+        cache.go_on_after([CONTEXT])
+        head(decoder(input_ids=_ordinary_ids(target, tokens, rows), cache=cache, use_cache=True)[0])
 
     forward(1)  # the first step pays for kernels and memory that later ones find ready
     return _median_seconds({n: partial(forward, n) for n in sizes}, _device_of(target), time_limit)
 
 
 @torch.no_grad()
-def _measure_draft(target: PreTrainedModel, drafter: Any) -> dict[int, float]:
-    """Seconds of a first level (key 0) and of one more level by width (other keys)."""
-    state, features = _draft_state(target, drafter)
+def _measure_draft(target: PreTrainedModel, drafter: Any, batch: int = 1) -> dict[int, float]:
+    """Seconds of a first level (key 0) and of one more level by width (other keys), for `batch` rows at once."""
+    drafting, features = _drafting(target, drafter, batch)
 
     def propose(levels: int, width: int) -> None:
-        drafter.propose(state, DraftBudget(levels, width, levels * width + 1), temperature=None)
+        drafting.propose([DraftBudget(levels, width, levels * width + 1)] * batch, temperature=None)
 
     runs: dict[Any, Callable[[], Any]] = {
         (levels, width): partial(propose, levels, width) for width in _WIDTHS for levels in (1, _LEVELS)
     }
     rows = 3
-    runs["extend"] = lambda: drafter.extend(state, features[:, :rows], _ordinary_ids(target, rows))
+    runs["extend"] = lambda: drafting.extend([features[:, :rows]] * batch, [_ordinary_ids(target, rows)] * batch)
     if any(is_compiled(module) for module in drafter.modules()):
         for run in runs.values():
             run()  # compiling is no cost of a round
@@ -128,23 +145,23 @@ def _measure_draft(target: PreTrainedModel, drafter: Any) -> dict[int, float]:
     return {0: seconds["extend"] + seconds[1, _WIDTHS[-1]], **per_level}
 
 
-def _draft_state(target: PreTrainedModel, drafter: Any) -> tuple[Any, torch.Tensor]:
-    """A drafter state after a prompt of `CONTEXT` tokens with random features, which are returned too."""
+def _drafting(target: PreTrainedModel, drafter: Any, batch: int) -> tuple[Drafting, torch.Tensor]:
+    """A drafter after `batch` prompts of `CONTEXT` tokens with random features, which are returned too."""
     ids = _ordinary_ids(target, CONTEXT)
     embeds = target.get_input_embeddings()(ids)
     width = embeds.shape[-1] * len(drafter.feature_layers_of(target) or [None])
     generator = torch.Generator().manual_seed(0)  # the global random state belongs to the request
     features = torch.randn(1, CONTEXT, width, generator=generator).to(embeds)
-    prompt = TargetPrompt(ids, embeds, features)
-    return drafter.prefill(prompt, ids[:, -1:], drafter.bind(target)), features
+    prompts, tokens = [TargetPrompt(ids, embeds, features)] * batch, [ids[:, -1:]] * batch
+    return Drafting(drafter, prompts, tokens, drafter.bind(target)), features
 
 
-def _ordinary_ids(target: PreTrainedModel, count: int) -> torch.Tensor:
-    """`int64 (1, count)` token ids of text: no placeholder of an image or a video among them."""
+def _ordinary_ids(target: PreTrainedModel, count: int, rows: int = 1) -> torch.Tensor:
+    """`int64 (rows, count)` token ids of text: no placeholder of an image or a video among them."""
     placeholders = {getattr(target.config, f"{name}_token_id", None) for name in ("image", "video", "audio")}
     vocab_size = target.config.get_text_config(decoder=True).vocab_size
     text = [token for token in range(min(vocab_size, 512)) if token not in placeholders]
-    return torch.tensor([[text[7 * i % len(text)] for i in range(count)]], device=_device_of(target))
+    return torch.tensor([[text[7 * i % len(text)] for i in range(count)]] * rows, device=_device_of(target))
 
 
 def _device_of(target: PreTrainedModel) -> torch.device:

@@ -9,7 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from hf_mmspec.modeling import DraftBudget, Drafter, DraftState, DraftTree
+from hf_mmspec.modeling import DraftBudget, DraftTree
+
+from .drafting import Drafting
 
 
 @runtime_checkable
@@ -30,7 +32,7 @@ class DraftConstraint(Protocol):
 
 
 class RoundGuidance:
-    """What the constraints of a request know about one round: `modeling.guided_growth.Guidance`.
+    """What the constraints of a row know about one round: `modeling.guided_growth.Guidance`.
 
     Args:
         constraints: at least one.
@@ -57,38 +59,54 @@ class RoundGuidance:
 
 
 def constraints_of(logits_processor: Iterable[Any]) -> list[DraftConstraint]:
-    """Those of a request's processors that can tell."""
+    """Those of a row's processors that can tell."""
     return [each for each in logits_processor if isinstance(each, DraftConstraint)]
 
 
 def propose_guided(
-    drafter: Drafter,
-    state: DraftState | None,
-    root: torch.Tensor,
-    budget: DraftBudget,
+    drafting: Drafting | None,
+    roots: Sequence[torch.Tensor],
+    budgets: Sequence[DraftBudget],
     temperature: float | None,
-    guidance: RoundGuidance,
-) -> DraftTree:
-    """The next tree: the forced run, which costs no more than its place in the target's forward, and drafts below it.
+    guidances: Sequence[RoundGuidance],
+) -> list[DraftTree]:
+    """Each row's next tree: the forced run, which costs no more than its place in the target's forward, and drafts
+    below it.
 
     A run as long as what a round would draft comes alone: the drafter had to read all of it from its own outputs. It
-    will read it from the target's features in the next round.
+    will read it from the target's features in the next round. So it is with every run in a batch, whose rows are
+    drafted for level by level, side by side.
 
     Args:
-        state: the drafter's; None where nothing but the run is to be drafted.
-        root: `int64 (1,)`, the last known token.
-        budget: what may be drafted below the run.
+        drafting: the drafter's state; None where nothing but the runs is to be drafted.
+        roots: `int64 (1,)` each, the last known tokens.
+        budgets: what may be drafted below the runs.
     """
-    run = guidance.forced
-    alone = state is None or budget.depth <= len(run)
-    if alone or (run and not drafter.takes_guidance):
-        return DraftTree.chain(torch.cat([root, root.new_tensor(run)]))
-    if drafter.takes_guidance:
-        return prune(drafter.propose(state, budget, temperature, guidance=guidance), guidance)
-    tree = drafter.propose(state, budget, temperature)
+    takes_guidance = drafting is not None and drafting.takes_guidance
+    runs_alone = len(guidances) > 1 or not takes_guidance
+    alone = [
+        drafting is None or budget.depth <= len(each.forced) or (runs_alone and len(each.forced) > 0)
+        for each, budget in zip(guidances, budgets, strict=True)
+    ]
+    trees = [
+        DraftTree.chain(torch.cat([root, root.new_tensor(each.forced)]))
+        for root, each in zip(roots, guidances, strict=True)
+    ]
+    if drafting is None or all(alone):
+        return trees
+    budgets = [budget.limited_to(0) if own else budget for budget, own in zip(budgets, alone, strict=True)]
+    told = [None if own else each for each, own in zip(guidances, alone, strict=True)] if takes_guidance else None
+    drafted = drafting.propose(budgets, temperature, told)
+    return [
+        run if own else _pruned(tree, each, takes_guidance)
+        for run, own, tree, each in zip(trees, alone, drafted, guidances, strict=True)
+    ]
+
+
+def _pruned(tree: DraftTree, guidance: RoundGuidance, was_guided: bool) -> DraftTree:
     # Of a chain that was drawn without guidance nothing may be left out because of what was drawn: the target replaces
     # a refused draft by a draw from the residual distribution.
-    return tree if tree.proposal_probs is not None else prune(tree, guidance)
+    return tree if tree.proposal_probs is not None and not was_guided else prune(tree, guidance)
 
 
 def prune(tree: DraftTree, guidance: RoundGuidance) -> DraftTree:

@@ -19,9 +19,8 @@ class FixedTreeCacheLayer(TreeCacheLayer):
         self.start: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        # Zeros, since masked rows are multiplied by 0, and what memory happens to hold may be no number.
         super().lazy_initialization(key_states, value_states)
-        for rows in (self.keys.zero_(), self.values.zero_()):
+        for rows in (self.keys, self.values):
             torch._dynamo.mark_static_address(rows)  # CUDA graphs write into it, instead of into a copy
 
     def update(self, key_states, value_states, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +56,7 @@ class FixedTreeCache(TreeCache):
 
     def open_at(self, start: int, count: int) -> None:
         """Let the next forward write its `count` rows from row `start` on; makes room for them."""
-        for layer in self.layers:
+        for layer in self._with_states():
             if start + count > layer.capacity:
                 layer.grow(_power_of_two(start + count))
             device = layer.keys.device

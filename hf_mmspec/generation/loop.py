@@ -1,6 +1,6 @@
-"""The algorithm: prefill, then rounds of propose, verify, walk, keep, until the answer is finished.
+"""The algorithm: prefill, then rounds of propose, verify, walk, keep, until the answers are finished.
 
-Speculative decoding in one page. Knows neither a drafter family nor a target family.
+Speculative decoding in one page, for any number of rows. Knows neither a drafter family nor a target family.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
+from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree
 
 from .answer import Answer, StepStates
+from .answers import Answers
 from .conversation_cache import ConversationCache
-from .draft_constraint import DraftConstraint, RoundGuidance, propose_guided
+from .draft_constraint import DraftConstraint, RoundGuidance, constraints_of, propose_guided
+from .drafting import Drafting
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -21,55 +23,65 @@ def decode(
     target: Target,
     drafter: Drafter,
     borrowed: BorrowedParts,
-    answer: Answer,
+    answers: Answers,
     budget: DraftBudget,
     generation_config: GenerationConfig,
-    constraints: Sequence[DraftConstraint] = (),
     conversation: ConversationCache | None = None,
 ) -> Speculation:
-    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round, save
-    for tokens that `constraints` force.
+    """Extend `answers` until all are finished; with `budget.depth == 0` this is plain decoding, one token a round,
+    save for tokens that a row's processors force.
 
-    In a `conversation` the drafter goes on from what it has read, and reads this answer to its end.
+    Every round verifies a tree for each row that has not ended; a row that ends leaves the batch. In a `conversation`,
+    which has one row, the drafter goes on from what it has read, and reads this answer to its end.
     """
-    speculation = Speculation()
-    state: DraftState | None = None
+    speculation = Speculation(batch=len(answers.rows))
+    constraints = [constraints_of(row.processors) for row in answers.rows]
+    drafting: Drafting | None = None
     with speculation.timing("prefill"):
-        outputs, prompt = target.prefill(answer.ids, generation_config)
-        token = answer.append(
-            outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
-        )
+        outputs, prompts = target.prefill(answers.prompts, generation_config)
+        for row, answer in enumerate(answers.rows):
+            answer.append(outputs.logits[row : row + 1, -1], StepStates.of_row(outputs, row))
+        answers.stream()
         del outputs
-        if budget.depth > 0 and conversation is not None:
-            state = conversation.read(drafter, prompt, _as_row([token], answer), borrowed)
-        elif budget.depth > 0 and not answer.finished:
-            state = drafter.prefill(prompt, _as_row([token], answer), borrowed)
-        del prompt
+        live = answers.unfinished()
+        if 0 < len(live) < len(answers.rows):
+            target.select(live)
+        if budget.depth > 0 and (live or conversation is not None):
+            read = live or [0]
+            first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
+            drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
+        del prompts
 
     temperature = _proposal_temperature(budget, generation_config)
-    while not answer.finished:
+    while live:
         with speculation.timing("other"):
             before = dict(speculation.seconds)
-            guidance = _guidance(constraints, target, answer, speculation)
-            forced = 0 if guidance is None else len(guidance.forced)
-            levels = target.exact_levels(min(forced + budget.depth, answer.tokens_left - 1))
-            limited = budget.limited_to(levels - forced)
-            tree = _propose(drafter, state, token, limited, temperature, answer, speculation, guidance)
+            rows = [answers.rows[row] for row in live]
+            known = [constraints[row] for row in live]
+            trees, forced = _propose(target, drafting, rows, budget, temperature, known, speculation)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
-                verified = target.verify(tree)
-                if verified.logits.device.type != "cpu":
+                verified = target.verify(trees)
+                if verified[0].logits.device.type != "cpu":
                     # The walk waits for it anyway; waiting here counts the time where it belongs.
-                    torch.accelerator.synchronize(verified.logits.device)
-            path, tokens = walk(tree, verified, answer)
-            target.keep(path)
-            token = tokens[-1]
-            if state is not None and not (answer.finished and conversation is None):
+                    torch.accelerator.synchronize(verified[0].logits.device)
+            walks = [walk(*row) for row in zip(trees, verified, rows, strict=True)]
+            target.keep([path for path, _ in walks])
+            for row, tree, (path, _), run in zip(live, trees, walks, forced, strict=True):
+                accepted = len(path) - 1
+                speculation.record(row, accepted=accepted, drafted=len(tree) - 1, forced=min(run, accepted))
+            answers.stream()
+
+            unfinished = answers.unfinished()
+            left = [index for index, row in enumerate(live) if row in unfinished]
+            if 0 < len(left) < len(live):
+                target.select(left)
+                if drafting is not None:
+                    drafting.select(left)
+            read = left if conversation is None else [0]
+            if read and drafting is not None:
                 with speculation.timing("draft"):
-                    kept = verified.features[:, torch.tensor(path, device=verified.features.device)]
-                    drafter.extend(state, kept, _as_row(tokens, answer))
-            speculation.accepted.append(len(path) - 1)
-            speculation.drafted.append(len(tree) - 1)
-            speculation.forced.append(min(forced, len(path) - 1))
+                    _extend(drafting, [verified[index] for index in read], [walks[index] for index in read])
+            live = unfinished
         # `other` took the time of the whole round: what the models used of it is counted above.
         for part in ("draft", "verify"):
             speculation.seconds["other"] -= speculation.seconds[part] - before[part]
@@ -102,25 +114,56 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
         path.append(node)
 
 
-def _guidance(constraints, target, answer, speculation) -> RoundGuidance | None:
-    """What is known about the next tokens beforehand; None where no processor can tell."""
-    if not constraints:
-        return None
+def _propose(
+    target: Target,
+    drafting: Drafting | None,
+    rows: Sequence[Answer],
+    budget: DraftBudget,
+    temperature: float | None,
+    constraints: Sequence[Sequence[DraftConstraint]],
+    speculation: Speculation,
+) -> tuple[list[DraftTree], list[int]]:
+    """Each row's next tree, only the root where nothing is drafted or the limits leave no room for a draft; and how
+    many tokens of it are forced."""
+    if any(constraints):
+        return _propose_guided(target, drafting, rows, budget, temperature, constraints, speculation)
+    nothing = [0] * len(rows)
+    if drafting is None:
+        return [DraftTree.root_only(row.ids[0, -1]) for row in rows], nothing
+    levels = [target.exact_levels(index, min(budget.depth, row.tokens_left - 1)) for index, row in enumerate(rows)]
     with speculation.timing("draft"):
-        levels = target.exact_levels(answer.tokens_left - 1)
-        return RoundGuidance(constraints, answer.ids[0].tolist(), levels)
+        return drafting.propose([budget.limited_to(count) for count in levels], temperature), nothing
 
 
-def _propose(drafter, state, token, budget, temperature, answer, speculation, guidance) -> DraftTree:
-    """The next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
-    if guidance is not None:
-        with speculation.timing("draft"):
-            root = torch.tensor([token], device=answer.ids.device)
-            return propose_guided(drafter, state, root, budget, temperature, guidance)
-    if state is None or budget.depth == 0:
-        return DraftTree.root_only(torch.tensor([token], device=answer.ids.device))
+def _propose_guided(
+    target: Target,
+    drafting: Drafting | None,
+    rows: Sequence[Answer],
+    budget: DraftBudget,
+    temperature: float | None,
+    constraints: Sequence[Sequence[DraftConstraint]],
+    speculation: Speculation,
+) -> tuple[list[DraftTree], list[int]]:
+    """As `_propose`, with what the rows' processors know about the next tokens beforehand."""
     with speculation.timing("draft"):
-        return drafter.propose(state, budget, temperature)
+        levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
+        guidances = [
+            RoundGuidance(own, row.ids[0].tolist(), most)
+            for own, row, most in zip(constraints, rows, levels, strict=True)
+        ]
+        forced = [len(each.forced) for each in guidances]
+        budgets = [budget.limited_to(most - run) for most, run in zip(levels, forced, strict=True)]
+        roots = [row.ids[0, -1:] for row in rows]
+        return propose_guided(drafting, roots, budgets, temperature, guidances), forced
+
+
+def _extend(drafting: Drafting, verified: Sequence[Verified], walks: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Let the drafter read what was accepted in each row."""
+    device = verified[0].features.device
+    features = [
+        each.features[:, torch.tensor(path, device=device)] for each, (path, _) in zip(verified, walks, strict=True)
+    ]
+    drafting.extend(features, [torch.tensor([tokens], device=device) for _, tokens in walks])
 
 
 def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConfig) -> float | None:
@@ -128,7 +171,3 @@ def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConf
     if budget.mode == "chain" and generation_config.do_sample:
         return generation_config.temperature or 1.0
     return None
-
-
-def _as_row(tokens: list[int], answer: Answer) -> torch.Tensor:
-    return torch.tensor([tokens], device=answer.ids.device)

@@ -23,6 +23,11 @@ def exact_levels(config: PreTrainedConfig, root_position: int, levels: int) -> i
     return levels
 
 
+def is_exact_for(config: PreTrainedConfig, position: int, tokens: int) -> bool:
+    """Whether the frequencies stay the same from `position` on for so many tokens."""
+    return exact_levels(config, position, tokens) == tokens
+
+
 def _borders(config: PreTrainedConfig) -> Iterator[tuple[str, int]]:
     parameters = getattr(config, "rope_parameters", None) or {}
     for rope in [parameters] if "rope_type" in parameters else parameters.values():

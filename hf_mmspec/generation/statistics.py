@@ -4,7 +4,8 @@ Counts and sums only; nothing here decides anything.
 """
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,11 +17,14 @@ class Speculation:
     """Statistics of one call of `generate`.
 
     Attributes:
-        accepted: drafted tokens that were kept, per round (the bonus token not counted).
-        drafted: drafted tokens that were checked, per round (the root not counted).
-        forced: those of `accepted` that a logits processor had forced, known without drafting, per round.
+        accepted: drafted tokens that were kept, per round (the bonus token not counted). In a batch a round has an
+            entry for each row that had not ended; `row_of` says whose it is.
+        drafted: drafted tokens that were checked, likewise (the root not counted).
+        forced: those of `accepted` that a logits processor had forced, known without drafting, likewise.
         seconds: wall-clock time of `prefill` (target and drafter), `draft`, `verify` (target forwards over trees)
             and `other` (everything else: acceptance, processors, stopping, caches, streaming).
+        row_of: the row of the batch that each entry of `accepted`, `drafted` and `forced` belongs to.
+        batch: how many rows there were.
     """
 
     accepted: list[int] = field(default_factory=list)
@@ -29,19 +33,39 @@ class Speculation:
     seconds: dict[str, float] = field(
         default_factory=lambda: {"prefill": 0.0, "draft": 0.0, "verify": 0.0, "other": 0.0}
     )
+    row_of: list[int] = field(default_factory=list)
+    batch: int = 1
+
+    def record(self, row: int, accepted: int, drafted: int, forced: int = 0) -> None:
+        """Count a round of one row."""
+        self.row_of.append(row)
+        self.accepted.append(accepted)
+        self.drafted.append(drafted)
+        self.forced.append(forced)
 
     @property
     def rounds(self) -> int:
-        """Target forwards after the prefill."""
-        return len(self.accepted)
+        """Target forwards after the prefill: no row of a batch was in more of them than the last to end."""
+        return max(Counter(self.row_of).values(), default=len(self.accepted))
 
     @property
     def acceptance_length(self) -> float:
-        """L: tokens emitted per target forward after the prefill, the target's own token included (at least 1).
+        """L: tokens emitted per target forward after the prefill, the target's own token included (at least 1); in a
+        batch for each row that was in the forward.
 
         The token that the prefill gives is not counted. `nan` when the prefill's token ended the request.
         """
-        return sum(n + 1 for n in self.accepted) / self.rounds if self.rounds else float("nan")
+        return _mean_length(self.accepted)
+
+    @property
+    def acceptance_length_by_row(self) -> list[float]:
+        """L of each row of a batch by itself; `nan` for a row that the prefill's token ended."""
+        if self.batch == 1:
+            return [self.acceptance_length]
+        by_row: list[list[int]] = [[] for _ in range(self.batch)]
+        for row, accepted in zip(self.row_of, self.accepted, strict=True):
+            by_row[row].append(accepted)
+        return [_mean_length(accepted) for accepted in by_row]
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
@@ -51,6 +75,10 @@ class Speculation:
             yield
         finally:
             self.seconds[part] += time.perf_counter() - start
+
+
+def _mean_length(accepted: Sequence[int]) -> float:
+    return sum(n + 1 for n in accepted) / len(accepted) if accepted else float("nan")
 
 
 @dataclass

@@ -6,6 +6,7 @@ function works without any hook: `model.generate(**inputs, custom_generate=parti
 assistant_model=drafter))`.
 """
 
+import copy
 import functools
 from typing import Any
 
@@ -27,13 +28,12 @@ from transformers.utils import logging
 from hf_mmspec.modeling import DraftBudget, Drafter
 from hf_mmspec.modeling.binding import unwrap
 
-from .answer import Answer
+from .answers import Answers
 from .budget import BUDGET_FIELDS, resolve_budget
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
 from .conversation_cache import ConversationCache
-from .draft_constraint import constraints_of
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
 from .static_rows import room_of
@@ -57,19 +57,19 @@ def speculative_decoding(
     streamer: BaseStreamer | None = None,
     **model_kwargs: Any,
 ) -> SpeculativeOutput | torch.Tensor:
-    """Decode one request with a drafter; same tokens, scores and stops as `generate` without one.
+    """Decode a request of any batch size with a drafter; same tokens, scores and stops as `generate` without one.
 
     Called by `generate` (as `assistant_model=` or `custom_generate=`), not by users directly.
 
     Args:
         model: the target; called `self` by `generate`.
-        input_ids: `(1, L)`, the expanded prompt (empty where the caller gave `inputs_embeds`).
+        input_ids: `(B, L)`, the expanded prompts, padded on the left (empty where the caller gave `inputs_embeds`).
         assistant_model: a drafter of `hf_mmspec.modeling` that fits the target.
         streamer: gets every token once, in order. `generate` does not hand its own `streamer` to a
             `custom_generate` function: bind it there together with `assistant_model`.
 
     Returns:
-        `SpeculativeOutput` where `return_dict_in_generate=True`, else the token ids `(1, length)`.
+        `SpeculativeOutput` where `return_dict_in_generate=True`, else the token ids `(B, length)`.
 
     Raises:
         ValueError: the request or the drafter does not fit, before any forward of the decoder or the drafter.
@@ -83,35 +83,36 @@ def speculative_decoding(
     model_kwargs["cache"] = _croppable_cache(model, model_kwargs.get("cache"), cache_is_users, generation_config)
     _check_request(model, assistant_model, input_ids, model_kwargs, generation_config)
 
-    answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
+    answers = Answers(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     compiled = compiled_forward(model, generation_config, model_kwargs["cache"])
     plain = model if compiled is None else compiled.view
-    budget = resolve_budget(plain, assistant_model, generation_config)
+    if compiled is not None and len(answers.rows) > 1:
+        logger.warning_once("a compiled target runs uncompiled here where a batch has several rows.")
+        compiled = None
+    budget = resolve_budget(plain, assistant_model, generation_config, len(answers.rows))
+    cache_is_wanted = cache_is_users or bool(generation_config.return_dict_in_generate)
     feature_layers = assistant_model.feature_layers_of(model)
     with capture(plain.get_decoder(), feature_layers) as captured:
-        room = answer.tokens_left + budget.total_tokens
+        room = answers.tokens_left + budget.total_tokens
         target = (
-            Target(model, model_kwargs, captured, room)
+            Target(plain, model_kwargs, captured, room, cache_is_wanted)
             if compiled is None
-            else CompiledTarget(compiled, model_kwargs, captured, room, feature_layers)
+            else CompiledTarget(compiled, model_kwargs, captured, room, cache_is_wanted, feature_layers)
         )
         cache = model_kwargs["cache"]
         conversation = cache if isinstance(cache, ConversationCache) else None
-        constraints = constraints_of(logits_processor)
-        speculation = decode(
-            target, assistant_model, borrowed, answer, budget, generation_config, constraints, conversation
-        )
-    answer.end()
+        speculation = decode(target, assistant_model, borrowed, answers, budget, generation_config, conversation)
+    answers.end()
 
-    cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
+    cache = target.finish(answers.new_tokens)
     if not generation_config.return_dict_in_generate:
-        return answer.ids
+        return answers.ids()
     return SpeculativeOutput(
-        sequences=answer.ids,
-        scores=answer.scores,
-        logits=answer.logits,
-        attentions=answer.attentions,
-        hidden_states=answer.hidden_states,
+        sequences=answers.ids(),
+        scores=answers.steps("scores"),
+        logits=answers.steps("logits"),
+        attentions=answers.steps("attentions"),
+        hidden_states=answers.steps("hidden_states"),
         cache=cache,
         speculation=speculation,
     )
@@ -152,8 +153,11 @@ def install_hook() -> None:
             _check_model(self, generation_config)
             _check_budget(generation_config)
             drafter.bind(self)
-            # The stock check compares padded vocabulary sizes; `bind` has compared the real ones.
+            # The stock check compares padded vocabulary sizes; `bind` has compared the real ones. It also refuses
+            # several returned sequences, which are rows of a batch to us.
             generation_mode_kwargs = {k: v for k, v in generation_mode_kwargs.items() if k != "assistant_model"}
+            generation_config = copy.copy(generation_config)
+            generation_config.num_return_sequences = 1
         elif generation_mode == GenerationMode.ASSISTED_GENERATION:
             check_no_budget(generation_config)
         return stock_validation(self, generation_mode, generation_config, generation_mode_kwargs)
@@ -189,8 +193,6 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
         raise ValueError(f"{name} is an encoder-decoder; drafters here are for decoder-only targets.")
     if generation_config.use_cache is False:
         raise ValueError("speculative decoding needs a cache: remove use_cache=False.")
-    if generation_config.num_return_sequences not in (None, 1):
-        raise ValueError("a drafter answers one sequence at a time: set num_return_sequences=1.")
     attention = model.get_decoder().config._attn_implementation
     if attention not in _TREE_ATTENTION:
         raise ValueError(
@@ -250,11 +252,6 @@ def _check_request(
     generation_config: GenerationConfig,
 ) -> None:
     """What can be said about the inputs before the first forward of the decoder."""
-    if input_ids.shape[0] > 1:
-        raise ValueError(
-            f"a drafter works on one prompt at a time for now, got a batch of {input_ids.shape[0]}: "
-            "call `generate` once per prompt."
-        )
     embeds = model_kwargs.get("inputs_embeds")
     if input_ids.shape[1] == 0 and (embeds is None or embeds.shape[1] == 0):
         raise ValueError("the prompt is empty: give at least one token.")
@@ -262,6 +259,11 @@ def _check_request(
         raise ValueError(
             "the drafter has embeddings of its own, which it looks up by token: give the prompt as input_ids (with "
             "pixel_values), or use a drafter as wide as its target."
+        )
+    if isinstance(model_kwargs["cache"], ConversationCache) and input_ids.shape[0] > 1:
+        raise ValueError(
+            f"`cache` is a ConversationCache, which holds one conversation, but there are {input_ids.shape[0]} rows: "
+            "give one prompt at a time (and leave out num_return_sequences)."
         )
     if model_kwargs.get("position_ids") is None:
         raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")

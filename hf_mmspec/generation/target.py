@@ -1,9 +1,10 @@
-"""One request's view of the target: prefill, verify a tree in one forward, keep the accepted path.
+"""One request's view of the target: prefill, verify a tree for each row in one forward, keep the accepted paths.
 
 Adapts any decoder-only `*ForConditionalGeneration` or causal LM through transformers' own methods; copies no model
 and knows no family. Chooses no token.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +13,17 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 
 from hf_mmspec.modeling import DraftTree, TargetPrompt
 
-from .answer import StepStates
+from .answer import StepStates, layers_of_row
 from .cache import TreeCache
 from .capture import Captured
 from .conversation_cache import ConversationCache
-from .decoder_masks import mask_for_wrapper, masks_for_decoder
-from .rope_border import exact_levels
+from .decoder_masks import Masks, mask_for_wrapper, masks_for_decoder
+from .rope_border import exact_levels, is_exact_for
+from .tree_batch import TreeBatch
 from .tree_mask import LayerWindows, tree_attention_mask
-from .visual_spans import find_visual_spans
+from .visual_spans import find_spans_of_rows
 
-# Rows of the cache for a request without a length limit of its own; more room is made when it runs out.
+# Columns of the cache for a request without a length limit of its own; more room is made when it runs out.
 _FIRST_GUESS_OF_NEW_TOKENS = 1024
 # Inputs with one entry per token: the tokens of a tree are text, so theirs are zeros.
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -31,8 +33,8 @@ _PROMPT_ONLY = ("image_pixel_values", "audio_input_features")
 
 @dataclass
 class Verified:
-    """The target's judgement of a tree with n nodes: `logits (n, V)`, `features (1, n, F)`, optional states (None for
-    layers that were not asked for)."""
+    """The target's judgement of one row's tree with n nodes: `logits (n, V)`, `features (1, n, F)`, optional states
+    (None for layers that were not asked for)."""
 
     logits: torch.Tensor
     features: torch.Tensor
@@ -59,18 +61,26 @@ class Verified:
 
 
 class Target:
-    """The target model with one request's cache and positions.
+    """The target model with one request's cache and positions, row by row.
 
     Args:
         model: the target, as `generate` sees it.
-        model_kwargs: `generate`'s keyword arguments for the forward; its cache stays untouched until
-            `finish`, save a ConversationCache, which is used as it is.
-        room: rows that the cache should have beyond the prompt, tree nodes included.
+        model_kwargs: `generate`'s keyword arguments for the forward; its cache stays untouched until `finish`, save a
+            ConversationCache, which is used as it is (of one row).
+        room: columns that the cache should have beyond the prompt, tree nodes included.
+        cache_is_wanted: whether somebody will see the cache that `finish` returns.
     """
 
     cache_class = TreeCache
 
-    def __init__(self, model: PreTrainedModel, model_kwargs: dict[str, Any], captured: Captured, room: int):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        model_kwargs: dict[str, Any],
+        captured: Captured,
+        room: int,
+        cache_is_wanted: bool,
+    ):
         self.model = model
         self._kwargs = dict(model_kwargs)
         self._captured = captured
@@ -79,12 +89,14 @@ class Target:
         self._windows = LayerWindows.of(self._config)
         self._past_length = int(self._given_cache.get_seq_length())
         self._room = room
+        self._cache_is_wanted = cache_is_wanted
 
     def prefill(self, input_ids: torch.Tensor, generation_config: GenerationConfig):
-        """Run the prompt `(1, L)` through the stock prefill.
+        """Run the prompts `(B, L)` through the stock prefill.
 
         Returns:
-            The model's outputs (logits of the last position, states) and the `TargetPrompt` for the drafter.
+            The model's outputs (logits of the last position, states) and for each row the `TargetPrompt` for the
+            drafter.
         """
         # A cache from a config has its layers already, an empty DynamicCache() of the user does not.
         num_layers = self._config.num_hidden_layers
@@ -106,98 +118,144 @@ class Target:
                 f"{type(self.model).__name__} did not keep the prompt in the cache it was given (Phi-3 does so beyond "
                 "its original length): generate without `assistant_model`."
             )
-        prompt = self._prompt(input_ids)
-        self._device, self._dtype = prompt.inputs_embeds.device, prompt.inputs_embeds.dtype
-        self._remember_positions()
+        prompts = self._prompts(input_ids)
+        self._device, self._dtype = prompts[0].inputs_embeds.device, prompts[0].inputs_embeds.dtype
+        self._remember_positions(len(prompts))
         self._captured.clear()
-        return outputs, prompt
+        return outputs, prompts
 
-    def _prompt(self, input_ids: torch.Tensor) -> TargetPrompt:
-        """What the drafter gets: only rows that this prefill computed, without padding."""
+    def _prompts(self, input_ids: torch.Tensor) -> list[TargetPrompt]:
+        """What the drafter gets of each row: only what this prefill computed, without padding."""
         embeds, features = self._captured.inputs_embeds, self._captured.features
-        count = embeds.shape[1]
+        batch, count = embeds.shape[:2]
         ids = input_ids[:, -count:] if input_ids.shape[1] >= count else None
         mask = self._kwargs.get("attention_mask")
-        positions = self._kwargs["position_ids"][..., -count:]
-        start = self._past_length
+        starts, real = [self._past_length] * batch, [None] * batch
         if mask is not None:
-            start = int(mask[:, : self._past_length].sum())
-            real = mask[0, -count:].bool()
-            if not real.all():
-                embeds, features = embeds[:, real.to(embeds.device)], features[:, real.to(features.device)]
-                ids = None if ids is None else ids[:, real.to(ids.device)]
-                positions = positions[..., real.to(positions.device)]
-        spans = []
+            starts = mask[:, : self._past_length].sum(-1).tolist()
+            real = [None if row.all() else row for row in mask[:, -count:].bool()]
+        spans: list[list[tuple[int, int]]] = [[] for _ in range(batch)]
+        rows: list[torch.Tensor | None] = [None] * batch
         if ids is not None:
+            own = [_real(ids[row : row + 1], real[row]) for row in range(batch)]
+            rows = [*own]
             encoded = self._kwargs.get("mm_encoder_outputs")
-            grid = positions[:, 0] if positions.dim() == 3 else None
-            spans = find_visual_spans(ids[0], self.model.config, encoded, grid)
-        return TargetPrompt(ids, embeds, features, spans, start)
+            positions = self._kwargs["position_ids"][..., -count:]
+            grids = None
+            if positions.dim() == 3:  # M-RoPE
+                positions = positions.expand(-1, batch, -1)
+                grids = [
+                    each if real[row] is None else each[:, real[row].to(each.device)]
+                    for row, each in enumerate(positions.unbind(1))
+                ]
+            spans = find_spans_of_rows([each[0] for each in own], self.model.config, encoded, grids)
+        return [
+            TargetPrompt(
+                rows[row],
+                _real(embeds[row : row + 1], real[row]),
+                _real(features[row : row + 1], real[row]),
+                spans[row],
+                starts[row],
+            )
+            for row in range(batch)
+        ]
 
-    def _remember_positions(self) -> None:
+    def _remember_positions(self, batch: int) -> None:
         """Positions go on from the prompt's last ones, in every row that the family has (M-RoPE has four)."""
-        self._last_position = self._kwargs["position_ids"][..., -1:]
-        self._largest_position = int(self._last_position.max())
-        self._length = self.cache.get_seq_length()
+        last = self._kwargs["position_ids"][..., -1:]
+        self._last_position = last.expand(*last.shape[:-2], batch, 1)
+        self._largest_positions = self._last_position.reshape(-1, batch).amax(0).tolist()
+        self._batch, self._prompt_length = batch, self.cache.get_seq_length()
+        self._lengths = [self._prompt_length] * batch
+        first, self._longest = min(self._largest_positions), max(self._largest_positions)
+        self._in_step = batch > 1 and not is_exact_for(self._config, first + 1, self._longest - first + self._room)
         mask = self._kwargs.get("attention_mask")
-        self._padding = None if mask is None or bool(mask.all()) else mask[0] == 0
+        self._padding = None if mask is None or bool(mask.all()) else mask == 0
 
-    def exact_levels(self, levels: int) -> int:
-        """At most `levels`: how deep the next tree may be and still be computed as token by token."""
-        return exact_levels(self._config, self._largest_position + 1, levels)
+    def exact_levels(self, row: int, levels: int) -> int:
+        """At most `levels`: how deep the next tree of a row may be and still be computed as token by token.
 
-    def verify(self, tree: DraftTree) -> Verified:
-        """One forward over all nodes of `tree`, on top of the cache, each node seeing only its own path."""
-        masks = self._tree_mask(tree)
-        inputs = self._verify_inputs(tree, mask_for_wrapper(masks, self.model.config))
+        In a batch the longest row decides the frequencies of all, so rows go in step where these may change.
+        """
+        if self._in_step:
+            return 0
+        return exact_levels(self._config, self._largest_positions[row] + 1, levels)
+
+    def verify(self, trees: Sequence[DraftTree]) -> list[Verified]:
+        """One forward over all nodes of all rows' trees, on top of the cache, each node seeing only its own path."""
+        batch = TreeBatch.of(trees, spare=int(self._in_step))
+        self.cache.go_on_after(self._lengths, batch.tokens.shape[1])
+        masks = self._tree_masks(batch)
+        inputs = self._verify_inputs(batch, mask_for_wrapper(masks, self.model.config))
         with masks_for_decoder(self.model.get_decoder(), masks, self.model.config), self._captured.listening():
             outputs = self.model(**inputs, return_dict=True)
         features = self._captured.features
         self._captured.clear()
-        ancestors = tree.ancestor_mask()
-        return Verified(
-            outputs.logits[0],
-            features,
-            self._length,
-            ancestors,
-            outputs.get("hidden_states"),
-            outputs.get("attentions"),
-        )
+        return self._verified(trees, batch, outputs, features)
 
-    def _tree_mask(self, tree: DraftTree) -> torch.Tensor | dict[str, torch.Tensor]:
-        hidden_columns = None
-        if self._padding is not None:
-            hidden_columns = torch.nn.functional.pad(self._padding, (0, self._length - self._padding.shape[0]))
-        return tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, self._device)
+    def _verified(
+        self, trees: Sequence[DraftTree], batch: TreeBatch, outputs: Any, features: torch.Tensor
+    ) -> list[Verified]:
+        return [
+            Verified(
+                outputs.logits[row, : len(tree)],
+                features[row : row + 1, : len(tree)],
+                self._lengths[row],
+                batch.ancestors[row, : len(tree), : len(tree)],
+                layers_of_row(outputs.get("hidden_states"), row),
+                layers_of_row(outputs.get("attentions"), row),
+            )
+            for row, tree in enumerate(trees)
+        ]
 
-    def _verify_inputs(self, tree: DraftTree, mask: Any) -> dict[str, Any]:
+    def _tree_masks(self, trees: TreeBatch) -> Masks:
+        return tree_attention_mask(trees, self._lengths, self._padding, self._windows, self._dtype, self._device)
+
+    def _verify_inputs(self, trees: TreeBatch, mask: Any) -> dict[str, Any]:
         device = self._device
         left_out = ("attention_mask", "position_ids", *_PROMPT_ONLY)
         kwargs = {name: value for name, value in self._kwargs.items() if name not in left_out}
         kwargs["logits_to_keep"] = 0
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
-                kwargs[name] = torch.zeros((1, len(tree)), dtype=kwargs[name].dtype, device=device)
-        positions = (self._last_position + 1).to(device) + tree.depths.to(device)
+                kwargs[name] = torch.zeros(trees.tokens.shape, dtype=kwargs[name].dtype, device=device)
+        positions = (self._last_position + 1).to(device) + trees.depths.to(device)
+        if self._in_step:  # the longest row counts in `generate` even after its end: a padding node stands for it
+            self._longest += 1
+            positions[..., -1] = self._longest
         return self.model.prepare_inputs_for_generation(
-            tree.tokens[None].to(device),
+            trees.tokens.to(device),
             attention_mask=mask,
             position_ids=positions,
             is_first_iteration=False,
             **kwargs,
         )
 
-    def keep(self, path: list[int]) -> None:
-        """Keep the rows of `path` (node indices, root first) and drop the other nodes."""
-        if path != list(range(len(path))):
-            self.cache.keep(self._length, torch.tensor(path))
-        self._length += len(path)
-        self._last_position = self._last_position + len(path)
-        self._largest_position += len(path)
-        self.cache.truncate(self._length)
+    def keep(self, paths: Sequence[Sequence[int]]) -> None:
+        """Keep the nodes of each row's path (indices, root first) and drop the others."""
+        self.cache.keep(self._lengths, paths)
+        counts = [len(path) for path in paths]
+        self._lengths = [length + count for length, count in zip(self._lengths, counts, strict=True)]
+        self._last_position = self._last_position + torch.tensor(counts, device=self._last_position.device)[:, None]
+        self._largest_positions = [at + count for at, count in zip(self._largest_positions, counts, strict=True)]
 
-    def finish(self, cache_is_wanted: bool) -> Cache:
-        """The cache as `generate` returns it; filled only where somebody can see it."""
-        if cache_is_wanted and not isinstance(self._given_cache, ConversationCache):
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with the given rows only, numbered anew; the others have ended."""
+        self.cache.select(rows, self._lengths, self._cache_is_wanted)
+        self._lengths = [self._lengths[row] for row in rows]
+        self._largest_positions = [self._largest_positions[row] for row in rows]
+        self._last_position = self._last_position[..., list(rows), :]
+        self._padding = None if self._padding is None else self._padding[list(rows)]
+
+    def finish(self, new_tokens: int) -> Cache:
+        """The cache as `generate` returns it after so many new tokens; filled only where somebody can see it."""
+        if self._cache_is_wanted and not isinstance(self._given_cache, ConversationCache):
+            if self._batch > 1:
+                self.cache.restore(self._lengths, self._prompt_length + new_tokens - 1)
             self.cache.copy_to(self._given_cache)
         return self._given_cache
+
+
+def _real(values: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    """Of `values (1, n, ...)` those at real tokens, all where there is no padding."""
+    return values if real is None else values[:, real.to(values.device)]

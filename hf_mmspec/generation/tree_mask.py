@@ -1,15 +1,16 @@
-"""Attention masks for verifying a draft tree on top of a filled cache: additive, four-dimensional.
+"""Attention masks for verifying draft trees on top of a filled cache: additive, four-dimensional.
 
 Additive because a boolean 4-D mask is silently wrong under eager attention; full and sliding windows alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import get_layer_types_and_kwargs
 
-from hf_mmspec.modeling import DraftTree
+from .tree_batch import TreeBatch
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,37 @@ class LayerWindows:
 
 
 def tree_attention_mask(
-    tree: DraftTree,
-    past_length: int,
+    trees: TreeBatch,
+    lengths: Sequence[int],
     hidden_columns: torch.Tensor | None,
     windows: LayerWindows,
     dtype: torch.dtype,
     device: torch.device,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    """The mask `(1, 1, n, past_length + n)` under which each node sees the past, its ancestors and itself.
+    """The mask `(B, 1, n, longest past + n)` under which each node sees its row's past, its ancestors and itself.
 
     Args:
-        hidden_columns: `bool (past_length,)`, True at padding; None where there is none.
+        trees: of n nodes in each row.
+        lengths: columns that the cache has of each row; its nodes stand in the n columns after them.
+        hidden_columns: `bool (B, up to longest past)`, True at padding; None where there is none.
         dtype, device: the target's; masked places hold the minimum of the dtype.
 
     Returns:
         One mask, or `{"full_attention": ..., "sliding_attention": ...}` where the target's layers differ.
     """
-    nodes = len(tree)
-    visible = torch.ones(nodes, past_length + nodes, dtype=torch.bool, device=device)
-    visible[:, past_length:] = tree.ancestor_mask().to(device)
+    batch, nodes = trees.tokens.shape
+    past = torch.tensor(lengths, device=device)[:, None]
+    columns = torch.arange(max(lengths) + nodes, device=device)
+    own = (past + torch.arange(nodes, device=device))[:, None].expand(batch, nodes, nodes)
+    visible = (columns < past)[:, None].repeat(1, nodes, 1)
     if hidden_columns is not None:
-        visible[:, :past_length] &= ~hidden_columns.to(device)
+        visible[..., : hidden_columns.shape[1]] &= ~hidden_columns.to(device)[:, None]
+    visible.scatter_(2, own, trees.ancestors.to(device))
     if windows.window is None:
         return _additive(visible, dtype)
-    positions = torch.cat([torch.arange(past_length, device=device), past_length + tree.depths.to(device)])
-    near = positions[past_length:, None] - positions[None] < windows.window
+    node_positions = past + trees.depths.to(device)
+    positions = columns.expand(batch, -1).scatter(1, own[:, 0], node_positions)
+    near = node_positions[..., None] - positions[:, None] < windows.window
     sliding = _additive(visible & near, dtype)
     if not windows.has_full:
         return sliding
@@ -81,4 +88,4 @@ def tree_attention_mask(
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]

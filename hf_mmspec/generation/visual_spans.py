@@ -3,8 +3,8 @@
 Works on token ids, positions and what the encoder gave; knows no model family.
 """
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import torch
@@ -48,6 +48,24 @@ def find_visual_spans(
             for run in runs:
                 spans += [run] if name == "image" else _frames(*run, positions, count)
     return sorted(spans)
+
+
+def find_spans_of_rows(
+    rows: Sequence[torch.Tensor],
+    config: PreTrainedConfig,
+    encoded: Mapping[str, Any] | None = None,
+    positions: Sequence[torch.Tensor] | None = None,
+) -> list[list[tuple[int, int]]]:
+    """`find_visual_spans` for each prompt of a batch, whose images and videos `encoded` holds one after the other."""
+    border = rows[0].new_full((1,), -1)  # keeps images apart that end one row and begin the next
+    joined = torch.cat([part for row in rows for part in (row, border)])
+    grid = None if positions is None else torch.cat([torch.nn.functional.pad(each, (0, 1)) for each in positions], -1)
+    found = find_visual_spans(joined, config, encoded, grid)
+    starts = [0, *accumulate(len(row) + 1 for row in rows)]
+    return [
+        [(start - first, stop - first) for start, stop in found if first <= start < after]
+        for first, after in pairwise(starts)
+    ]
 
 
 def _split_by_image(places: list[int], output: Any) -> list[list[int]]:

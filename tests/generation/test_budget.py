@@ -44,6 +44,34 @@ def test_slow_drafter_drafts_less():
     assert slow.depth < fast.depth
 
 
+def test_a_large_batch_drafts_less_and_in_the_end_nothing():
+    """v(n) of 1, 8 and 32 rows on a machine where a forward costs 1 + 0.02 steps for each token."""
+
+    def batch(rows):
+        return machine({n: 1 + 0.02 * rows * n for n in (1, 4, 16, 64)})
+
+    sizes = [choose_budget(batch(rows), GOOD).total_tokens for rows in (1, 8, 32, 1024)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[1] > sizes[3] == 1
+    assert choose_budget(batch(1024), Acceptance.from_depths([0.3])).depth == 0
+
+
+def test_a_batch_is_measured_with_its_rows(monkeypatch, tmp_path):
+    """Once for each power of two, under a key of its own; the forwards have that many rows."""
+    monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
+    cost_cache.forget()
+    target, rows = llava(), []
+    drafter = ViSpecDrafter.from_target(target)
+    handle = target.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    for batch in (1, 3, 4):
+        resolve_budget(target, drafter, GenerationConfig(), batch)
+    handle.remove()
+    assert set(rows) == {1, 4}
+    verified = {int(file.stem.partition("-")[2] or 1) for file in tmp_path.iterdir()}
+    assert verified == {1, 4} and len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_chain_where_siblings_are_never_right():
     only_first = Acceptance(((0.9, 0.0, 0.0),))
     chosen = choose_budget(machine(FLAT), only_first)

@@ -223,7 +223,7 @@ def test_keep_moves_rows_in_place():
     for layer in range(2):
         cache.update(rows, -rows, layer)
     address = cache.layers[0].keys.data_ptr()
-    cache.keep(3, torch.tensor([0, 2]))
+    cache.keep([3], [[0, 2]])
     assert cache.get_seq_length() == 5 and cache.layers[0].keys.data_ptr() == address
     torch.testing.assert_close(cache.layers[1].values[:, :, :5], -rows[:, :, [0, 1, 2, 3, 5]])
     keys, _ = cache.update(rows, rows, 0)

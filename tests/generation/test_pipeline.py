@@ -172,11 +172,12 @@ def test_streaming(target, processor, drafter, plain):
     thread.join()
 
 
-def test_batches_work_or_say_what_to_do(target, processor, drafter):
+@pytest.mark.parametrize("size", [1, 2])
+def test_batches(target, processor, drafter, size):
     pipe = make(target, processor, assistant_model=drafter)
     chats = [chat(picture()), chat(picture("blue"))]
     single = [answer(pipe, each) for each in chats]
-    together = pipe(chats, batch_size=1, max_new_tokens=TOKENS, return_full_text=False)
+    together = pipe(chats, batch_size=size, max_new_tokens=TOKENS, return_full_text=False)
     assert [each[0]["generated_text"] for each in together] == single
 
 

@@ -133,7 +133,6 @@ def test_statistics_count_what_happened():
     ("kwargs", "message"),
     [
         (dict(num_beams=3), "num_beams=1"),
-        (dict(num_return_sequences=2, do_sample=True), "num_return_sequences"),
         (dict(use_cache=False), "use_cache"),
         (dict(draft_depth=-1), "depth"),
         (dict(draft_mode="forest"), "mode"),
@@ -189,9 +188,3 @@ def test_an_empty_prompt(forbidden):
     empty = {"input_ids": torch.zeros(1, 0, dtype=torch.long), "attention_mask": torch.zeros(1, 0, dtype=torch.long)}
     with pytest.raises(ValueError):
         forbidden.generate(**empty, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
-
-
-def test_a_batch(forbidden):
-    ids = torch.randint(3, 90, (2, 5))
-    with pytest.raises(ValueError, match="one prompt at a time"):
-        forbidden.generate(ids, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))

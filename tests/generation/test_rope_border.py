@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from . import tiny
+from .batches import generate
 from .doubles import OracleDrafter, RandomDrafter
 from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
 
@@ -43,6 +44,19 @@ def test_same_text_on_both_sides_of_the_border(rope, length):
         actual = run(model, inputs, assistant_model=double(model), **kwargs, **SHAPES["narrow"])
         assert_same(expected, actual, (rope, length))
         assert max(actual[0].speculation.drafted) > 1 or (rope == "dynamic" and length > BORDER)
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_a_batch_goes_in_step_where_frequencies_may_change(rope):
+    """`generate` computes all rows with the frequencies of the longest."""
+    ids = torch.stack([torch.arange(3, 13), torch.cat([torch.zeros(4), torch.arange(20, 26)]).long()])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    expected = generate(llama(*ROPES[rope]), inputs, max_new_tokens=30, eos_token_id=1)
+    model = llama(*ROPES[rope])
+    budget = dict(max_new_tokens=30, eos_token_id=1, **SHAPES["narrow"])
+    actual = generate(model, inputs, assistant_model=RandomDrafter(model), **budget)
+    assert actual.sequences.tolist() == expected.sequences.tolist()
+    assert (max(actual.speculation.drafted) > 0) == (rope == "yarn")
 
 
 def test_a_target_that_changes_its_cache_is_refused():

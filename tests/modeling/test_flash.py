@@ -49,7 +49,7 @@ def test_cached_slot_0_equals_full_recomputation(spans):
         slots = slow_slots(drafter, inputs)[-1]
         assert state.cache.stable == len(inputs)
         seen[0] = 0
-        ours = drafter._slots_of_last_row(state, k) - drafter.residual_gate[:, None] * state.last_feature
+        ours = drafter._slots_of_last_row(state, k)[0] - drafter.residual_gate[:, None] * state.last_feature
         state.cache.drop_scratch()
         torch.testing.assert_close(ours, slots, atol=2e-6, rtol=1e-4)
         new_features, tokens = torch.randn(1, 1 + round_number % 3, tiny.HIDDEN), torch.randint(0, 99, (1, 3))
@@ -107,7 +107,7 @@ def test_reference_compat_leaves_the_gate_out_after_images_only():
         state = released.prefill(prompt, NEXT, tiny.borrowed())
         with_gate = state.last_hidden + released.residual_gate[0] * state.last_feature
         expected = state.last_hidden if spans else with_gate
-        torch.testing.assert_close(released._slots_of_last_row(state, 1), expected)
+        torch.testing.assert_close(released._slots_of_last_row(state, 1)[0], expected)
         if not spans:  # then only the training differs
             tree = DraftBudget(3, 3, 12)
             plain = ours.prefill(prompt, NEXT, tiny.borrowed())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_mmspec.generation import strategy
 from hf_mmspec.modeling import FAMILIES, DraftBudget
-from hf_mmspec.modeling.tree_growth import Rows, grow_chain, grow_tree, sample_chain
+from hf_mmspec.modeling.tree_growth import Rows, grow_chains, grow_trees, sample_chains
 from tests.generation import tiny
 
 VOCAB = 7
@@ -29,18 +29,18 @@ class Script:
         self.steps = 0
 
     def first(self):
-        return Rows(torch.zeros(1, 2), self.rows[0][None])
+        return Rows(torch.zeros(1, 1, 2), self.rows[0][None, None])
 
     def step(self, tokens, features, level, visible):
         self.steps += 1
-        return Rows(torch.zeros(len(tokens), 2), self.rows[level + 1].expand(len(tokens), -1))
+        return Rows(torch.zeros(*tokens.shape, 2), self.rows[level + 1].expand(*tokens.shape, -1))
 
 
-def grow(script, budget, grower=grow_tree):
-    return grower(ROOT, script.first(), script.step, lambda ids: ids, budget)
+def grow(script, budget, grower=grow_trees):
+    return grower(ROOT, script.first(), script.step, lambda ids: ids, [budget])[0]
 
 
-@pytest.mark.parametrize("grower", [grow_tree, grow_chain])
+@pytest.mark.parametrize("grower", [grow_trees, grow_chains])
 def test_no_level_is_drafted_that_is_too_unlikely_to_be_reached(grower):
     script = Script([0.9, 0.9, 0.3, 0.9, 0.9])
     budget = DraftBudget(5, 1, 6, level_threshold=0.3)
@@ -51,7 +51,7 @@ def test_no_level_is_drafted_that_is_too_unlikely_to_be_reached(grower):
     assert int(grow(Script([0.9, 0.9, 0.3, 0.9, 0.9]), without, grower).depths.max()) == 5
 
 
-@pytest.mark.parametrize("grower", [grow_tree, grow_chain])
+@pytest.mark.parametrize("grower", [grow_trees, grow_chains])
 def test_improbable_nodes_are_not_proposed(grower):
     tree = grow(Script([0.9, 0.9, 0.3, 0.9]), DraftBudget(4, 3, 40, node_threshold=0.25), grower)
     assert tree.tokens.tolist() == [0, 3, 3]
@@ -87,8 +87,8 @@ def test_sampled_chains_know_no_thresholds():
     budget, counts = DraftBudget(2, 1, 3, "chain", level_threshold=0.9, node_threshold=0.9), torch.zeros(VOCAB)
     for _ in range(400):
         script = Script([0.4, 0.4])
-        drawn = (ROOT, script.first(), script.step, lambda ids: ids, budget)
-        tree = sample_chain(*drawn, temperature=1.0, vocab_size=VOCAB)
+        drawn = (ROOT, script.first(), script.step, lambda ids: ids, [budget])
+        (tree,) = sample_chains(*drawn, temperature=1.0, vocab_size=VOCAB)
         assert len(tree) == 3 and tree.proposal_probs.shape == (3, VOCAB)
         counts[tree.tokens[1]] += 1
     assert counts[3] / 400 == pytest.approx(0.4, abs=0.08) and (counts > 0).all()
