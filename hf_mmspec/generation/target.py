@@ -130,7 +130,8 @@ class Target:
         batch, count = embeds.shape[:2]
         ids = input_ids[:, -count:] if input_ids.shape[1] >= count else None
         mask = self._kwargs.get("attention_mask")
-        starts, real = [self._past_length] * batch, [None] * batch
+        starts = [self._past_length] * batch
+        real: list[torch.Tensor | None] = [None] * batch
         if mask is not None:
             starts = mask[:, : self._past_length].sum(-1).tolist()
             real = [None if row.all() else row for row in mask[:, -count:].bool()]

@@ -254,8 +254,8 @@ def test_a_fixed_cache_writes_where_it_is_told_and_holds_no_garbage():
     assert keys.shape[2] == 512 and int(cache.get_seq_length()) == 250
     torch.testing.assert_close(keys[:, :, :258], torch.cat([rows, more], dim=2))
     assert not values[:, :, 258:].any()
-    cache.keep(250, torch.tensor([0, 3]))
-    cache.truncate(252)
+    cache.keep([250], [[0, 3]])
+    assert cache.layers[0].length == 252
     torch.testing.assert_close(cache.layers[1].keys[:, :, 250:252], more[:, :, [0, 3]])
 
 

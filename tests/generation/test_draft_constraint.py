@@ -1,5 +1,7 @@
 """Logits processors that can tell: drafts keep to them, forced runs cost no forward, and no token changes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -205,5 +207,6 @@ def test_pruning_cuts_below_what_it_cuts():
 def test_a_long_run_comes_alone():
     guidance = RoundGuidance([Rhythm(0)], [20], levels=9)
     budget = DraftBudget(3, 2, 6)
-    tree = propose_guided(None, {"state": 1}, torch.tensor([20]), budget, None, guidance)
+    drafting = SimpleNamespace(takes_guidance=True)  # not asked
+    (tree,) = propose_guided(drafting, [torch.tensor([20])], [budget], None, [guidance])
     assert tree.tokens.tolist() == [20, 21, 22, 23] and tree.depths.tolist() == [0, 1, 2, 3]

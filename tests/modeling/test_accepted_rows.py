@@ -55,7 +55,7 @@ def row_by_row(drafter, state, tokens, features):
         position = torch.tensor([[state.next_position]])
         before = drafter._run(x, position, None, state.cache)[0]
         outputs.append(before[0])
-        state.next_position += 1
+        state.next_positions[0] += 1
     state.cache.commit()
     return outputs
 
@@ -78,7 +78,7 @@ def test_rows_of_any_accepted_path_stay_and_the_rest_is_read(data):
         tokens = path_to(tree, data.draw(st.integers(0, len(tree) - 1)))
         generator = torch.Generator().manual_seed(round_)
         features = torch.randn(1, len(tokens) + 1, width, generator=generator, dtype=torch.float64)
-        written = len(state.drafted.along(tokens))
+        written = len(state.drafted.along([tokens])[0])
         assert written >= len(tokens) - 1  # the deepest may not have been expanded
         before = state.cache.stable
         drafter.extend(state, features, torch.tensor([[*tokens, BONUS]]))
@@ -127,7 +127,7 @@ def test_what_was_not_drafted_is_read(name):
     elsewhere = torch.tensor([[BONUS, 118, 117]])
     drafter.propose(state, BUDGETS["chain"])
     drafter.propose(state, TREE)
-    assert not state.drafted.along([BONUS])
+    assert state.drafted.along([[BONUS]]) == [[]]
     drafter.extend(state, features, elsewhere)
     refreshed = build(name).double()
     again = refreshed.prefill(prompt_for(refreshed, SPANS), NEXT, tiny.borrowed())
@@ -153,14 +153,24 @@ def test_accepted_rows_cost_no_rows_again(monkeypatch):
 def test_rows_are_found_by_their_whole_path():
     """The same token below two parents is two rows."""
     rows = DraftedRows()
-    rows.add(torch.tensor([5, 6]), torch.eye(2).bool())
-    visible = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]]).bool()
-    rows.add(torch.tensor([7, 7]), visible)
-    rows.add(torch.tensor([8, 9]), torch.cat([visible, torch.eye(2).bool()], dim=1))
-    assert rows.along([5, 7, 9]) == [0, 3, 5]
-    assert rows.along([6, 7, 8, 1]) == [1, 2, 4]
-    assert rows.along([6, 7, 9]) == [1, 2]
-    assert rows.along([7, 7]) == rows.along([]) == DraftedRows().along([5]) == []
+    own, visible = torch.eye(2).bool()[None], torch.tensor([[[0, 1, 1, 0], [1, 0, 0, 1]]]).bool()
+    rows.add(torch.tensor([[5, 6]]), own)
+    rows.add(torch.tensor([[7, 7]]), visible)
+    rows.add(torch.tensor([[8, 9]]), torch.cat([visible, own], dim=2))
+    assert rows.along([[5, 7, 9]]) == [[0, 3, 5]]
+    assert rows.along([[6, 7, 8, 1]]) == [[1, 2, 4]]
+    assert rows.along([[6, 7, 9]]) == [[1, 2]]
+    assert rows.along([[7, 7]]) == rows.along([[]]) == DraftedRows().along([[5]]) == [[]]
+
+
+def test_every_row_of_a_batch_has_its_own_path():
+    rows, own = DraftedRows(), torch.eye(2).bool().expand(3, 2, 2)
+    rows.add(torch.tensor([[1, 2], [5, 6], [6, 5]]), own)
+    crossed = torch.cat([own.flip(1), own], dim=2)
+    rows.add(torch.tensor([[3, 4], [7, 8], [7, 8]]), crossed)
+    assert rows.along([[2, 3], [5, 7], [5, 8]]) == [[1, 2], [0], [1]]
+    rows.select([2, 0])
+    assert rows.along([[5, 7], [1]]) == [[1, 2], [0]]
 
 
 def test_the_cache_keeps_chosen_rows_in_place():
@@ -172,13 +182,26 @@ def test_the_cache_keeps_chosen_rows_in_place():
     for layer in range(2):
         cache.update(rows[:, :, 2:] + 10 * layer, -rows[:, :, 2:], layer)
     cache.drop_scratch()
-    cache.keep([0, 3, 4])
+    cache.keep([[0, 3, 4]], first=2)
     assert cache.stable == 5
     assert cache.rows(0)[0].flatten().tolist() == [0, 1, 2, 5, 6]
     assert cache.rows(1)[0].flatten().tolist() == [0, 1, 12, 15, 16]
     assert cache.rows(1)[1].flatten().tolist() == [0, -1, -2, -5, -6]
-    cache.keep([])
+    cache.keep([[]], first=5)
     assert cache.stable == 5
+
+
+def test_rows_of_a_batch_keep_different_columns():
+    """Scratch begins behind the longest row; what is kept goes behind each row's own columns."""
+    cache, columns = DrafterCache(1, capacity=4), torch.arange(7.0)[None, None, :, None].expand(2, 1, 7, 1)
+    cache.lengths = [0, 0]
+    cache.update(columns[:, :, :3], columns[:, :, :3], 0)
+    cache.lengths = [3, 1]
+    cache.update(columns[:, :, 3:], columns[:, :, 3:], 0)
+    cache.drop_scratch()
+    cache.keep([[2], [0, 1, 3]], first=3)
+    assert cache.lengths == [4, 4]
+    assert cache.rows(0)[0].squeeze().tolist() == [[0, 1, 2, 5], [0, 3, 4, 6]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -80,10 +80,10 @@ def test_keys_and_values_are_those_that_serving_writes(name, target):
     reading = last_row(drafter, state.cache, state.next_position - 1, state.cache.stable)
     torch.testing.assert_close(passes[0][0, slot], reading, atol=1e-4, rtol=1e-4)
     _, step = drafter.start_round(state, 4)
-    hidden = state.last_hidden
+    hidden = state.last_hidden[:, None]
     for level in range(2):
         token = each.ids[slot + 2 + level]
-        hidden = step(token[None], hidden, level, torch.ones(1, level + 1).bool()).hidden
+        hidden = step(token[None, None], hidden, level, torch.ones(1, 1, level + 1).bool()).hidden
         drafted = last_row(drafter, state.cache, state.next_position + level, state.cache.stable + level + 1)
         torch.testing.assert_close(passes[level + 1][0, slot + 1 + level], drafted, atol=1e-4, rtol=1e-4)
 
