@@ -92,8 +92,10 @@ class TreeCache(Cache):
         tree_cache = cls(num_layers, capacity)
         for mine, theirs in zip(tree_cache.layers, cache.layers, strict=False):
             is_static = isinstance(theirs, StaticLayer)
+            if theirs.keys is None:  # nothing yet, or never: such layers read another one's
+                continue
             length = length_of(theirs) if is_static else theirs.get_seq_length()
-            if theirs.keys is None or length == 0:
+            if length == 0:
                 continue
             keys, values = stored_rows(theirs) if is_static else (theirs.keys, theirs.values)
             # A sliding layer has forgotten what is before its window: those places stay empty, the mask hides them.

@@ -145,10 +145,7 @@ class Target:
             grids = None
             if positions.dim() == 3:  # M-RoPE
                 positions = positions.expand(-1, batch, -1)
-                grids = [
-                    each if real[row] is None else each[:, real[row].to(each.device)]
-                    for row, each in enumerate(positions.unbind(1))
-                ]
+                grids = [_real(each[..., None], real[row])[..., 0] for row, each in enumerate(positions.unbind(1))]
             spans = find_spans_of_rows([each[0] for each in own], self.model.config, encoded, grids)
         return [
             TargetPrompt(

@@ -89,7 +89,7 @@ def test_reused_rows(name, model, batch):
 
 
 def test_compiled_parts_run_uncompiled(batch, monkeypatch):
-    singles, inputs = batch
+    _, inputs = batch
     model, graphs = tiny.llava(), []
     plain = generate(model, inputs)
     drafter = build("vispec", model)
