@@ -26,8 +26,8 @@ from .machine import machine_facts
 
 @dataclass
 class Measured:
-    """What one contender did: `first_seconds` and new `graphs` of the unmeasured answers, compilation included (what an
-    earlier contender left is not compiled again), and the measured answers, prompt by prompt."""
+    """What one contender did: `first_seconds` and new `graphs` of the unmeasured answers, compilation included (what
+    an earlier contender left is not compiled again), and the measured answers, prompt by prompt."""
 
     first_seconds: float = 0.0
     graphs: int = 0
