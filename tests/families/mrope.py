@@ -59,11 +59,14 @@ def qwen3_vl_moe():
     return t.Qwen3VLMoeForConditionalGeneration(config)
 
 
+OMNI_MARKS = {name: QWEN_IDS[name] for name in ("vision_start_token_id", "vision_end_token_id")}
+
+
 def qwen2_5_omni():
     audio = dict(num_mel_bins=8, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, d_model=16)
     towers = dict(text_config=QWEN2_TEXT, vision_config=QWEN2_5_TOWER, audio_config=dict(**audio, output_dim=32))
     ids = dict(image_token_index=QWEN_IDS["image_token_id"], video_token_index=QWEN_IDS["video_token_id"])
-    config = t.Qwen2_5OmniThinkerConfig(**towers, **ids, audio_token_index=115)
+    config = t.Qwen2_5OmniThinkerConfig(**towers, **ids, audio_token_index=115, **OMNI_MARKS)
     return t.Qwen2_5OmniThinkerForConditionalGeneration(config)
 
 

@@ -24,7 +24,7 @@ chains. Decoders of text alone work by the same code (`tests/generation/test_oth
 
 * **positions**: rotary positions of a token. *Three* is M-RoPE: time, row and column.
 * **windows**: layers that see a limited number of tokens. *Some* have full layers beside them.
-* **tested with**: pictures in a prompt; +videos where prompts with videos, and with both, are tested.
+* **tested with**: pictures in a prompt; *videos* where prompts with videos, and with both, are tested too.
 
 This page is written by `python -m tests.families.table > docs/families.md`, and a test compares it.
 

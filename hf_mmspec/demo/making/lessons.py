@@ -5,6 +5,7 @@ Its border: ids, labels and pictures of one lesson each. How they are learnt is 
 
 import json
 import random
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -15,13 +16,15 @@ from hf_mmspec.rewriting.instruction import FIELDS
 from ..model.processor import CHAT_TEMPLATE, IMAGE_TOKEN
 from ..model.tower import VISUAL_TOKENS
 from ..world import chart, scene
+from ..world.chat_text import LENGTH
 from ..world.samples import sample, user
 from ..world.splits import Split, draw_chart, draw_scene
 from .conversation import draw_turns, encode
 from .teacher import Talk, told
 
-# Of twenty lessons: 12 rewrites, 3 talks, 5 conversations about a scene or a chart.
-_ORDER = tuple("rrtrcrrcrrtrcrrcrrtc")
+# Of twenty lessons: 10 rewrites, 1 talk, 4 short talks, 5 conversations about a scene or a chart.
+_ORDER = tuple("rsrcrcrsrtrcrsrcrcrs")
+SENTENCES = 3  # of a short talk
 CUT_SHORT = 0.15  # share of the rewrites whose reasoning is broken off, as a thinking budget does
 
 
@@ -57,8 +60,12 @@ def _broken_off(rng: random.Random, answer: str) -> str:
 
 
 def rewrite_lesson(tokenizer, split: Split, index: int) -> Lesson:
-    """A wish with its rewrite."""
-    made, rng = sample(split, "rewrite", 100_000 + index), random.Random(f"lesson/{split}/{index}")
+    """A wish with its rewrite; every other one is without a picture, so that wishes are learnt from short lessons."""
+    rng, seed = random.Random(f"lesson/{split}/{index}"), 100_000 + index
+    made = sample(split, "rewrite", seed)
+    while index // 2 % 2 and made["images"]:
+        seed += 1_000_000
+        made = sample(split, "rewrite", seed)
     answer = _broken_off(rng, made["answer"]) if rng.random() < CUT_SHORT else made["answer"]
     return Lesson(*_encode(tokenizer, made["messages"], answer), made["images"])
 
@@ -70,6 +77,15 @@ def talk_lesson(tokenizer, talk: Talk, split: Split = "train") -> Lesson:
     ids, labels = _encode(tokenizer, [user(talk.question, with_image=seen)], talk.answer)
     known, _ = _encode(tokenizer, [user(told(talk.question, talk.scene, split))], talk.answer)
     return Lesson(ids[:-1], labels[:-1], images, known[:-1])
+
+
+def short_talk_lesson(tokenizer, talk: Talk, split: Split = "train") -> Lesson:
+    """The beginning of a free answer as the answer to the same question, asked for a short one."""
+    images = [scene.paint(draw_scene(split, talk.scene))] if talk.scene is not None else []
+    sentences = re.findall(r"[^.!?]+[.!?]+", talk.answer)
+    answer = "".join(sentences[:SENTENCES]).strip() or talk.answer
+    asked = user(talk.question + LENGTH, with_image=bool(images))
+    return Lesson(*_encode(tokenizer, [asked], answer), images)
 
 
 def conversation_lesson(tokenizer, split: Split, index: int) -> Lesson:
@@ -87,5 +103,5 @@ def lesson(tokenizer, talks: list[Talk], index: int) -> Lesson:
         return rewrite_lesson(tokenizer, "train", index)
     if kind == "c":
         return conversation_lesson(tokenizer, "train", index)
-    turn = index // len(_ORDER) * _ORDER.count("t") + _ORDER[: index % len(_ORDER)].count("t")
-    return talk_lesson(tokenizer, talks[turn % len(talks)])
+    turn = index // len(_ORDER) * _ORDER.count(kind) + _ORDER[: index % len(_ORDER)].count(kind)
+    return (talk_lesson if kind == "t" else short_talk_lesson)(tokenizer, talks[turn % len(talks)])

@@ -5,6 +5,7 @@ Its border: questions only. There is no reference answer; topics (and pictures) 
 
 import random
 import zlib
+from functools import cache
 
 from .splits import Split
 
@@ -80,8 +81,9 @@ def split_of_topic(topic: str) -> Split:
     return owners.get(zlib.crc32(topic.encode()) % 10, "train")
 
 
-def open_questions(split: Split) -> list[str]:
+@cache
+def open_questions(split: Split) -> tuple[str, ...]:
     """All questions without a picture, mixed; no topic is asked about in two splits."""
     asked = [question.format(topic) for topic in TOPICS if split_of_topic(topic) == split for question in QUESTIONS]
     random.Random(0).shuffle(asked)
-    return asked
+    return tuple(asked)

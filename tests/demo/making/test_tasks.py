@@ -9,12 +9,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGener
 from hf_mmspec.demo.making import stage_tasks
 from hf_mmspec.demo.making.checkpoint import load_state
 from hf_mmspec.demo.making.kept_talk import compare
-from hf_mmspec.demo.making.lessons import Lesson, lesson, rewrite_lesson, talk_lesson
+from hf_mmspec.demo.making.lessons import Lesson, lesson, rewrite_lesson, short_talk_lesson, talk_lesson
 from hf_mmspec.demo.making.low_rank import LORA_SCALE, add_low_rank, lora_tensors
 from hf_mmspec.demo.making.stage_tasks import Learner, TasksRecipe, lesson_loss, train_tasks
 from hf_mmspec.demo.making.teacher import Talk, collect_talks, in_words, questions, read_talks, told
 from hf_mmspec.demo.model.merge import build_target, merge_lora
 from hf_mmspec.demo.model.tower import VISUAL_TOKENS, Projector, build_tower, tower_config
+from hf_mmspec.demo.world.chat_text import LENGTH
 from hf_mmspec.demo.world.splits import draw_scene
 
 WIDTH = 16
@@ -72,16 +73,27 @@ def test_a_changed_weight_is_what_merging_gives():
 
 def test_twenty_lessons_have_every_kind(tokenizer):
     made = [lesson(tokenizer, TALKS, i) for i in range(20)]
-    assert sum(one.told is not None for one in made) == 3
+    assert sum(one.told is not None for one in made) == 1
     text = [tokenizer.decode(one.labels[one.labels != -100]) for one in made]
-    assert sum('"rewritten_prompt"' in each for each in text) == 12
+    assert sum('"rewritten_prompt"' in each for each in text) == 10
     for one in made:
         assert len(one.input_ids) == len(one.labels)
         assert int((one.input_ids == 16).sum()) == VISUAL_TOKENS * len(one.images)
     # Both talks are learnt in turn.
-    assert {one.labels[one.labels != -100][0].item() for one in made if one.told is not None} == {
-        tokenizer.encode(talk.answer)[0] for talk in TALKS
-    }
+    assert sum(each.startswith("Water") for each in text) == 3
+    assert sum(each.startswith("A sky") for each in text) == 2
+
+
+def test_a_short_talk_is_a_beginning_with_an_end(tokenizer):
+    one = short_talk_lesson(tokenizer, Talk("What is rain?", None, "It is wet. It falls! Is it? Then it dries. And"))
+    assert tokenizer.decode(one.labels[one.labels != -100]) == "It is wet. It falls! Is it?<|im_end|>"
+    assert one.told is None and LENGTH in tokenizer.decode(one.input_ids)
+
+
+def test_every_other_rewrite_has_no_picture(tokenizer):
+    pictures = [len(rewrite_lesson(tokenizer, "val", index).images) for index in range(24)]
+    assert not any(pictures[2::4]) and not any(pictures[3::4])
+    assert any(pictures[0::4]) and any(pictures[1::4])
 
 
 def test_some_rewrites_have_their_reasoning_broken_off_and_stay_objects(tokenizer):

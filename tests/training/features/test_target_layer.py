@@ -1,16 +1,20 @@
 """Keys and values of a target's layer: those of its own cache, without rotation; other shapes are refused."""
 
+import json
+
 import pytest
 import torch
 from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
+from hf_mmspec.auto import AutoDrafter
 from hf_mmspec.training.drafters import untrained
 from hf_mmspec.training.features.reading import Reader
 from hf_mmspec.training.features.target_layer import LayerRows, TargetLayerError, reading_layer, shape_of
 from hf_mmspec.training.recipes import RecipeError, family_recipe, read_recipe
 from tests.generation import tiny
 from tests.training.features.test_reading import answered_by, asked
+from tests.training.robustness import world
 
 
 @torch.no_grad()
@@ -93,3 +97,17 @@ def test_other_shapes_are_refused_before_anything_is_read(llava, family):
     far = read_recipe(family_recipe(family), [*WITH_LAYER, "stages.*.kv_loss_layer=9"])
     with pytest.raises(RecipeError, match='"target_layer": kv_loss_layer 9: the target has 2 layers, or take "self"'):
         untrained(far, *llava, [])
+
+
+def test_a_drafter_learns_from_a_layer_and_says_so(llava, tmp_path):
+    """From answers to a folder, with rows that stay, and with the drafter's own words among the records."""
+    world.write_table(tmp_path / "prompts", 12)
+    world.answered(tmp_path / "prompts", tmp_path / "answers", *llava)
+    changes = [*WITH_LAYER, "drafter.accepted_rows=reuse", "stages.0.on_policy.share=0.25", "stages.*.epochs=0.5"]
+    run = world.train_run(tmp_path, "msd", *changes, "stages.0.records=all", "evaluations=1")
+    world.trained(run, *llava, tmp_path / "answers")
+    losses = json.loads((run.out / "training.json").read_text())["losses"]["curriculum"]
+    assert losses.keys() == {"loss", "loss/soft_cross_entropy", "loss/feature_regression", "loss/kv"}
+    assert losses["loss/kv"] > 0
+    assert AutoDrafter.from_pretrained(run.out).config.accepted_rows == "reuse"
+    assert "0.1 kv" in (run.out / "README.md").read_text()

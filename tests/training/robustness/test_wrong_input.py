@@ -90,6 +90,21 @@ def test_another_training_in_the_same_work_folder_is_refused(
         world.trained(world.train_run(tmp_path, "vispec", change, **options), target, processor, finished)
 
 
+def test_a_work_folder_of_before_a_field_was_new_is_gone_on_with(finished, tmp_path, target, processor, no_step):
+    """A new field's default is what was done without it; another value is another training."""
+    with pytest.raises(pytest.fail.Exception, match="it began"):
+        world.trained(world.train_run(tmp_path), target, processor, finished)
+    file = tmp_path / "work" / "run.json"
+    asked = json.loads(file.read_text())
+    for stage in asked["recipe"]["stages"]:
+        del stage["kv_loss_weight"]
+    file.write_text(json.dumps(asked))
+    with pytest.raises(pytest.fail.Exception, match="it began"):
+        world.trained(world.train_run(tmp_path), target, processor, finished)
+    with pytest.raises(OtherTargetError, match=r"another training \(recipe differ\)"):
+        world.trained(world.train_run(tmp_path, "vispec", "stages.0.kv_loss_weight=1"), target, processor, finished)
+
+
 @pytest.mark.parametrize(("text", "match"), [("{", r"run.json: damaged"), (None, r"run.json is missing")])
 def test_a_work_folder_that_cannot_be_read_is_named(finished, tmp_path, target, processor, no_step, text, match):
     (tmp_path / "work" / "0-text" / "checkpoint-1").mkdir(parents=True)
