@@ -20,19 +20,19 @@ class Speculation:
         accepted: drafted tokens that were kept, per round (the bonus token not counted). In a batch a round has an
             entry for each row that had not ended; `row_of` says whose it is.
         drafted: drafted tokens that were checked, likewise (the root not counted).
-        forced: those of `accepted` that a logits processor had forced, known without drafting, likewise.
         seconds: wall-clock time of `prefill` (target and drafter), `draft`, `verify` (target forwards over trees)
             and `other` (everything else: acceptance, processors, stopping, caches, streaming).
+        forced: those of `accepted` that a logits processor had forced, known without drafting, per round likewise.
         row_of: the row of the batch that each entry of `accepted`, `drafted` and `forced` belongs to.
         batch: how many rows there were.
     """
 
     accepted: list[int] = field(default_factory=list)
     drafted: list[int] = field(default_factory=list)
-    forced: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"prefill": 0.0, "draft": 0.0, "verify": 0.0, "other": 0.0}
     )
+    forced: list[int] = field(default_factory=list)
     row_of: list[int] = field(default_factory=list)
     batch: int = 1
 
