@@ -24,8 +24,9 @@ from .stage_language import FACT_WEIGHT, IMAGE_TOKEN_ID, PAD_TOKEN_ID, fact_weig
 from .teacher import Talk
 
 log = logging.getLogger(__name__)
-# Words with which a rewrite decides what kind of wish it has before it.
-_DECISIONS = ("No", "asked", "removes", "adds", "changes", "takes", "joins", "asks", "empty", "guest", "freed")
+# Words with which a rewrite decides what kind of wish it has before it; none of them is a common word elsewhere, as a
+# weight on one branch alone would teach that branch.
+_DECISIONS = ("free", "removes", "adds", "changes", "takes", "joins", "asks", "empty", "guest", "freed")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Wish:
     why: str = ""  # the sentence of the reasoning about the wish
     style: str | None = None
     ratio: str = DEFAULT_RATIO
-    asked_ratio: bool = False
+    shape: str = ""  # the words of the wish that ask for the ratio, if any do
 
 
 def _with_style_and_shape(rng: random.Random, wish: Wish) -> Wish:
@@ -58,8 +58,9 @@ def _with_style_and_shape(rng: random.Random, wish: Wish) -> Wish:
         wish.keys.append(wish.style)
         wish.text += f", {STYLES[wish.style][0]}"
     if rng.random() < 0.45:
-        wish.ratio, wish.asked_ratio = rng.choice(list(SHAPES)), True
-        wish.text += f", {rng.choice(SHAPES[wish.ratio][0])}"
+        wish.ratio = rng.choice(list(SHAPES))
+        wish.shape = rng.choice(SHAPES[wish.ratio][0])
+        wish.text += f", {wish.shape}"
     return wish
 
 
@@ -149,8 +150,8 @@ def _seen(scenes: Sequence[Scene]) -> str:
 
 def reasoning(wish: Wish, scenes: Sequence[Scene]) -> str:
     """What the pictures show, what is wished, and which shape follows."""
-    shape = f"The shape asked for is {wish.ratio}." if wish.asked_ratio else f"No shape is asked for, so {wish.ratio}."
-    return f"{_seen(scenes)} {wish.why} {shape}"
+    # The words of the wish before the ratio: a small model copies before it looks up.
+    return f"{_seen(scenes)} {wish.why} The shape is {wish.shape or 'free'}, so {wish.ratio}."
 
 
 def _about(rng: random.Random, noun: str, thing: Thing | None) -> str:
