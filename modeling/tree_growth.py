@@ -75,6 +75,7 @@ def grow_tree(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget, 
         scores=torch.cat(pool_scores),
         total_tokens=budget.total_tokens,
         least_score=budget.least_score,
+        levels=len(pool_tokens),
     )
 
 
@@ -86,10 +87,11 @@ def grow_chain(root: torch.Tensor, first: Rows, step: Step, to_target: ToTarget,
         return ids[0], log_probs[0]
 
     tokens, scores = _extend_chain(root, first, step, to_target, budget, most_probable)
+    levels = tokens.shape[0] - 1
     if budget.node_threshold > 0:
         sure = scores >= budget.least_score  # scores fall along the chain, so this cuts its end
         tokens, scores = tokens[sure], scores[sure]
-    return DraftTree.chain(tokens, scores)
+    return DraftTree.chain(tokens, scores, levels=levels)
 
 
 def sample_chain(

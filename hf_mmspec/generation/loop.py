@@ -6,9 +6,12 @@ Speculative decoding in one page. Knows neither a drafter family nor a target fa
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftState, DraftTree
+from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree
 
 from .answer import Answer, StepStates
+from .controller import Plan, Round
+from .learned_acceptance import trials_of
+from .reader import DraftReader
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -18,45 +21,48 @@ def decode(
     drafter: Drafter,
     borrowed: BorrowedParts,
     answer: Answer,
-    budget: DraftBudget,
+    plan: Plan,
     generation_config: GenerationConfig,
 ) -> Speculation:
-    """Extend `answer` until it is finished; with `budget.depth == 0` this is plain decoding, one token a round."""
+    """Extend `answer` until it is finished. Rounds for which `plan` has no depth are plain decoding, a token each."""
     speculation = Speculation()
-    state: DraftState | None = None
+    reader: DraftReader | None = None
     with speculation.timing("prefill"):
         outputs, prompt = target.prefill(answer.ids, generation_config)
         token = answer.append(
             outputs.logits[:, -1], StepStates(outputs.get("hidden_states"), outputs.get("attentions"))
         )
         del outputs
-        if budget.depth > 0 and not answer.finished:
-            state = drafter.prefill(prompt, _as_row([token], answer), borrowed)
+        if plan.may_draft and not answer.finished:
+            reader = DraftReader(drafter, borrowed, prompt, _as_row([token], answer))
         del prompt
 
-    temperature = _proposal_temperature(budget, generation_config)
-    while not answer.finished:
-        with speculation.timing("other"):
-            before = dict(speculation.seconds)
+    with target.model._optimize_model_for_decode():
+        while not answer.finished:
+            budget = plan.next_budget()
             levels = target.exact_levels(min(budget.depth, answer.tokens_left - 1))
-            tree = _propose(drafter, state, token, budget.limited_to(levels), temperature, answer, speculation)
-            with speculation.timing("verify"), target.model._optimize_model_for_decode():
-                verified = target.verify(tree)
-                if verified.logits.device.type != "cpu":
-                    # The walk waits for it anyway; waiting here counts the time where it belongs.
-                    torch.accelerator.synchronize(verified.logits.device)
-            path, tokens = walk(tree, verified, answer)
-            target.keep(path)
-            token = tokens[-1]
-            if state is not None and not answer.finished:
-                with speculation.timing("draft"):
+            if reader is not None and levels > 0 and not reader.has_read_prompt:
+                with speculation.timing("prefill"):
+                    reader.read_prompt()
+            with speculation.round():
+                waiting = reader.waiting_rows if reader is not None else 0
+                temperature = _proposal_temperature(budget, generation_config)
+                tree = _propose(reader, token, budget.limited_to(levels), temperature, answer, speculation)
+                with speculation.timing("verify"):
+                    verified = target.verify(tree)
+                    if verified.logits.device.type != "cpu":
+                        # The walk waits for it anyway; waiting here counts the time where it belongs.
+                        torch.accelerator.synchronize(verified.logits.device)
+                path, tokens = walk(tree, verified, answer)
+                target.keep(path)
+                token = tokens[-1]
+                if reader is not None and not answer.finished:
                     kept = verified.features[:, torch.tensor(path, device=verified.features.device)]
-                    drafter.extend(state, kept, _as_row(tokens, answer))
-            speculation.accepted.append(len(path) - 1)
-            speculation.drafted.append(len(tree) - 1)
-        # `other` took the time of the whole round: what the models used of it is counted above.
-        for part in ("draft", "verify"):
-            speculation.seconds["other"] -= speculation.seconds[part] - before[part]
+                    reader.follow(kept, _as_row(tokens, answer))
+                speculation.count(tree, path)
+            trials = trials_of(tree, path, is_cut=answer.finished)
+            costs = speculation.costs_of_round(tree, budget.top_k, waiting)
+            plan.learn(Round(costs, trials, emitted=len(path), is_tail=answer.finished))
     return speculation
 
 
@@ -86,12 +92,12 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
         path.append(node)
 
 
-def _propose(drafter, state, token, budget, temperature, answer, speculation) -> DraftTree:
+def _propose(reader, token, budget, temperature, answer, speculation) -> DraftTree:
     """The next tree; only the root where nothing is drafted or the limits leave no room for a draft."""
-    if state is None or budget.depth == 0:
+    if reader is None or budget.depth == 0:
         return DraftTree.root_only(torch.tensor([token], device=answer.ids.device))
     with speculation.timing("draft"):
-        return drafter.propose(state, budget, temperature)
+        return reader.propose(budget, temperature)
 
 
 def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConfig) -> float | None:

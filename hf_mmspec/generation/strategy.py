@@ -26,8 +26,9 @@ from hf_mmspec.modeling import DraftBudget, Drafter
 from hf_mmspec.modeling.binding import unwrap
 
 from .answer import Answer
-from .budget import BUDGET_FIELDS, resolve_budget
+from .budget import BUDGET_FIELDS
 from .capture import capture
+from .controller import plan_budget
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
 from .statistics import SpeculativeOutput
@@ -77,11 +78,12 @@ def speculative_decoding(
     _check_request(model, assistant_model, input_ids, model_kwargs, generation_config)
 
     answer = Answer(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
-    budget = resolve_budget(model, assistant_model, generation_config)
+    plan = plan_budget(model, assistant_model, generation_config, answer.tokens_left)
     with capture(model.get_decoder(), assistant_model.feature_layers_of(model)) as captured:
-        target = Target(model, model_kwargs, captured, room=answer.tokens_left + budget.total_tokens)
-        speculation = decode(target, assistant_model, borrowed, answer, budget, generation_config)
+        target = Target(model, model_kwargs, captured, room=answer.tokens_left + plan.most_tokens)
+        speculation = decode(target, assistant_model, borrowed, answer, plan, generation_config)
     answer.end()
+    plan.end(model.device.type != "cpu" or speculation.was_quiet)
 
     cache = target.finish(cache_is_users or generation_config.return_dict_in_generate)
     if not generation_config.return_dict_in_generate:

@@ -156,7 +156,9 @@ class Target:
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
                 kwargs[name] = torch.zeros((1, len(tree)), dtype=kwargs[name].dtype, device=device)
-        mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, device)
+        mask = None  # a step of plain decoding, as `generate` makes it
+        if len(tree) > 1 or hidden_columns is not None or self._windows.window is not None:
+            mask = tree_attention_mask(tree, self._length, hidden_columns, self._windows, self._dtype, device)
         positions = (self._last_position + 1).to(device) + tree.depths.to(device)
         return self.model.prepare_inputs_for_generation(
             tree.tokens[None].to(device),
