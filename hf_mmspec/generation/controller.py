@@ -27,6 +27,8 @@ TRY = DraftBudget(3, 1, 4)
 # takes a millisecond, so not in every round, and less often the longer the request.
 _ODDS_MOVED, _COSTS_MOVED = 0.15, 0.06
 _LEAST_BETWEEN, _MOST_BETWEEN = 2, 8  # rounds
+# Wide enough to fill a tree of any surveyed size.
+_SURVEY_TOP_K = 4
 # Costs are handed back from requests of at least so many rounds.
 _ENOUGH_ROUNDS = 8
 
@@ -177,8 +179,7 @@ class LearningPlan:
             return None
         if size == 1:
             return PLAIN
-        top_k = max(self._budget.top_k, 2)
-        return DraftBudget(min(self._budget.depth, size - 1), top_k, size)
+        return DraftBudget(min(self._budget.depth, size - 1), max(self._budget.top_k, _SURVEY_TOP_K), size)
 
     def _account_for(self, switch: Switch, round_: Round) -> bool:
         """Whether a try has switched drafting on again."""

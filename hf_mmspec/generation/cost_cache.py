@@ -108,6 +108,11 @@ def forget() -> None:
     shutil.rmtree(cache_folder(), ignore_errors=True)
 
 
+def forget_in_process() -> None:
+    """Drop what this process knows and leave the disk alone: as a new process starts."""
+    _known.clear()
+
+
 def cache_folder() -> Path:
     """`costs` in `$HF_MMSPEC_CACHE`, or in `hf_mmspec` in the Hugging Face cache home.
 

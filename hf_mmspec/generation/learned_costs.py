@@ -11,9 +11,11 @@ from .costs import ESSENTIAL_SIZES, ForwardCosts, Points, monotonic
 
 _STEP = 0.3  # share of a surprise that is believed at once
 _CLIP = 0.25  # a surprise counts as one of at most this share: a pause of the machine is not a cost
-_PACE = 1.1  # three rounds in a row off by more than this, all in one direction: the machine's pace has changed
+_PACE = 1.02  # three rounds in a row off by more than this, all in one direction: the machine's pace has changed
 _IN_A_ROW = 3
 _SURVEYS = 2  # rounds for each size of a survey, of which the faster counts
+_NEAR = 1.25  # a tree of at most so much more or less is of that size
+_PATIENCE = 6  # rounds after which a size is given up: a drafter of few levels cannot fill it
 _STRANGE = 0.2  # seconds that far from the forecast, pace apart...
 _STRANGE_ROUNDS = 4  # ... in so many of the last eight rounds: the numbers are of another machine or another time
 _NOTHING = 1e-9  # seconds
@@ -53,7 +55,8 @@ class LearnedCosts:
     Args:
         start: what is known before its first round.
         in_doubt: whether that was measured unsteadily. Only its pace is then corrected at once; the growth with size
-            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen, and those replace it.
+            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen, and what was seen
+            replaces it.
     """
 
     def __init__(self, start: ForwardCosts, in_doubt: bool = False):
@@ -62,7 +65,7 @@ class LearnedCosts:
         self._first_level, self._overhead = start.first_level, start.overhead
         self._draft_pace = _Pace()
         self._strange: deque[bool] = deque(maxlen=8)
-        self._survey: dict[int, list[float]] | None = {} if in_doubt else None
+        self._survey = _Survey() if in_doubt else None
         self._surveyed = in_doubt
         self.rounds = 0
         self.plain_rounds = 0
@@ -84,10 +87,7 @@ class LearnedCosts:
 
     def survey_size(self) -> int | None:
         """The number of tokens that the next round should have, so that a doubt can end; None where there is none."""
-        if self._survey is None:
-            return None
-        seen = self._survey
-        return next((size for size in ESSENTIAL_SIZES if len(seen.get(size, ())) < _SURVEYS), None)
+        return None if self._survey is None else self._survey.wanted
 
     def observe(self, round_: RoundCosts) -> None:
         """Learn from a round."""
@@ -96,7 +96,9 @@ class LearnedCosts:
         surprise = self._verify.follow(round_.tokens, round_.verify)
         self._look_for_strangeness(surprise)
         if self._survey is not None:
-            self._note_in_survey(self._survey, round_)
+            self._survey.note(round_)
+            if self._survey.wanted is None:
+                self._verify, self._survey = _Curve(self._survey.points), None
         if round_.levels > 0 and round_.draft > 0 and round_.is_usual:
             self._follow_draft(round_)
         self._overhead += _STEP * _clipped(round_.other - self._overhead, max(self._overhead, 0.01 * round_.verify))
@@ -116,14 +118,34 @@ class LearnedCosts:
     def _look_for_strangeness(self, surprise: float) -> None:
         self._strange.append(abs(surprise) > _STRANGE)
         if sum(self._strange) >= _STRANGE_ROUNDS and not self._surveyed:
-            self._survey, self._surveyed = {}, True  # once in a request: a machine may stay restless
+            self._survey, self._surveyed = _Survey(), True  # once in a request: a machine may stay restless
 
-    def _note_in_survey(self, survey: dict[int, list[float]], round_: RoundCosts) -> None:
-        survey.setdefault(round_.tokens, []).append(round_.verify)
-        if self.survey_size() is None:
-            seen = {size: min(seconds) for size, seconds in survey.items() if len(seconds) >= _SURVEYS}
-            self._verify = _Curve(monotonic(seen))
-            self._survey = None
+
+class _Survey:
+    """What rounds of the essential sizes take, each seen a few times."""
+
+    def __init__(self) -> None:
+        self._pending = list(ESSENTIAL_SIZES) * _SURVEYS
+        self._patience = _PATIENCE
+        self._seen: dict[int, list[float]] = {}
+
+    @property
+    def wanted(self) -> int | None:
+        """The size to look at next; None once all were seen."""
+        return self._pending[0] if self._pending else None
+
+    def note(self, round_: RoundCosts) -> None:
+        """A round of any size."""
+        self._seen.setdefault(round_.tokens, []).append(round_.verify)
+        self._patience -= 1
+        if 1 / _NEAR <= round_.tokens / self._pending[0] <= _NEAR or self._patience == 0:
+            del self._pending[0]
+            self._patience = _PATIENCE
+
+    @property
+    def points(self) -> Points:
+        """The least seconds of every size that was seen more than once."""
+        return monotonic({size: min(all_) for size, all_ in self._seen.items() if len(all_) > 1})
 
 
 class _Curve:
