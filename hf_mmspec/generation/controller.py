@@ -122,8 +122,8 @@ class LearningPlan:
         """What the next round may draft."""
         if self.switch is not None and not self.switch.is_on:
             return self._try() if self.switch.tries else PLAIN
-        if self.switch is not None and self.switch.is_worried and self.costs.plain_rounds == 0:
-            return PLAIN  # before it goes off: what does a plain step take?
+        if self._should_see_a_plain_step():
+            return PLAIN
         return self._survey() or self._budget
 
     def learn(self, round_: Round) -> None:
@@ -172,6 +172,12 @@ class LearningPlan:
         """A cheap branch, in the form that was asked for."""
         return DraftBudget(TRY.depth, TRY.top_k, TRY.total_tokens, self._wishes.mode or TRY.mode)
 
+    def _should_see_a_plain_step(self) -> bool:
+        """Before it goes off, and where the pace is another than measured: what does a plain step take?"""
+        if self.switch is None or self.costs.plain_rounds > 0:
+            return False
+        return self.switch.is_worried or self.costs.wants_plain_step
+
     def _survey(self) -> DraftBudget | None:
         """A tree of the size that has to be seen, every other round while the costs are in doubt."""
         size = self.costs.survey_size()
@@ -184,10 +190,12 @@ class LearningPlan:
     def _account_for(self, switch: Switch, round_: Round) -> bool:
         """Whether a try has switched drafting on again."""
         was_on = switch.is_on
+        if self.costs.in_doubt:
+            return False  # nobody knows what a step is
         if round_.costs.levels == 0:
             switch.count_plain(round_.emitted)
         else:
-            switch.count_drafted(round_.emitted, round_.costs.seconds / self.costs.plain_seconds)
+            switch.count_drafted(round_.emitted, self.costs.steps_of(round_.costs))
         return switch.is_on and not was_on
 
 

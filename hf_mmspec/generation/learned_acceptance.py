@@ -13,9 +13,9 @@ from hf_mmspec.modeling import DraftTree
 from .budget import Acceptance
 
 _DOUBT = 1.0  # variance of the shift before the first trial
-_DRIFT = 0.005  # what is added to it by each trial: the last forty or so count
+_DRIFT = 0.003  # what is added to it by each trial: the last sixty or so count
 _PRIOR_TRIALS = 16.0  # a depth's own rate weighs as much as the shifted one after so many trials...
-_FORGETTING = 0.98  # ... of which older ones count less
+_FORGETTING = 0.99  # ... of which older ones count less
 _LEAST, _MOST = 0.002, 0.998
 
 

@@ -80,10 +80,23 @@ class LearnedCosts:
         """Of a step that drafts nothing."""
         return self._verify.at(1) + self._overhead
 
+    def steps_of(self, round_: RoundCosts) -> float:
+        """Plain steps that a round of this shape is worth. What this one took does not count alone: a machine that is
+        interrupted, or slower for a while, would seem to make drafting useless."""
+        further = max(round_.levels - 1, 0) * self._level.at(round_.top_k)
+        draft = self._first_level + further if round_.levels else 0.0
+        return (self._verify.at(round_.tokens) + draft + self._overhead) / self.plain_seconds
+
     @property
     def in_doubt(self) -> bool:
         """Whether sizes that were not seen are guesses."""
         return self._survey is not None
+
+    @property
+    def wants_plain_step(self) -> bool:
+        """Whether the machine's pace has changed, or only that of the sizes that were seen: a step of plain decoding
+        would tell."""
+        return self.plain_rounds == 0 and abs(self._verify.pace - 1) > _STRANGE
 
     def survey_size(self) -> int | None:
         """The number of tokens that the next round should have, so that a doubt can end; None where there is none."""
@@ -94,7 +107,7 @@ class LearnedCosts:
         self.rounds += 1
         self.plain_rounds += round_.tokens == 1
         surprise = self._verify.follow(round_.tokens, round_.verify)
-        self._look_for_strangeness(surprise)
+        self._look_for_strangeness(surprise, is_first_plain=round_.tokens == 1 and self.plain_rounds == 1)
         if self._survey is not None:
             self._survey.note(round_)
             if self._survey.wanted is None:
@@ -115,9 +128,11 @@ class LearnedCosts:
         self._level.scale(pace * (1 + weight * further))
         self._first_level = max(self._first_level * (1 + weight * self._first_level), _NOTHING)
 
-    def _look_for_strangeness(self, surprise: float) -> None:
+    def _look_for_strangeness(self, surprise: float, is_first_plain: bool) -> None:
+        """A first plain step that is far off is enough: the growth with size is wrong."""
         self._strange.append(abs(surprise) > _STRANGE)
-        if sum(self._strange) >= _STRANGE_ROUNDS and not self._surveyed:
+        is_strange = sum(self._strange) >= _STRANGE_ROUNDS or (self._strange[-1] and is_first_plain)
+        if is_strange and not self._surveyed:
             self._survey, self._surveyed = _Survey(), True  # once in a request: a machine may stay restless
 
 
@@ -157,6 +172,11 @@ class _Curve:
         self._pace = _Pace()
 
     @property
+    def pace(self) -> float:
+        """What it was scaled by since the start, for all sizes alike."""
+        return self._pace.total
+
+    @property
     def points(self) -> Points:
         return monotonic(dict(zip(self._sizes, self._seconds, strict=True)))
 
@@ -171,6 +191,8 @@ class _Curve:
         """Move towards `seconds` at `size`; returns how surprising they were, as a share, pace apart."""
         self.scale(self._pace.of(seconds / self.at(size)))
         surprise = seconds / self.at(size) - 1
+        if not self._pace.is_settled:
+            return surprise
         (i, a), (j, b) = self._neighbours(size)
         step = _STEP * _clipped(seconds - self.at(size), self.at(size)) / (a * a + b * b)
         self._seconds[i] = max(self._seconds[i] + a * step, _NOTHING)
@@ -194,6 +216,12 @@ class _Pace:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_IN_A_ROW)
+        self.total = 1.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether enough was seen to tell it from a surprise about one size."""
+        return len(self._recent) == _IN_A_ROW
 
     def of(self, ratio: float) -> float:
         """The factor that the last observed ratios to the forecast agree on; 1.0 where they do not."""
@@ -203,6 +231,7 @@ class _Pace:
             return 1.0
         factor = median(self._recent)
         self._recent.clear()
+        self.total *= factor
         return factor
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 # The ceiling, in steps: what may be wasted before drafting goes off. Short answers forgive less, drafters that have
 # gained in earlier requests or in this one are forgiven more.
 _CEILING_SHARE, _LEAST_CEILING, _MOST_CEILING = 0.0125, 1.5, 2.5
-_EARNED_SHARE, _MOST_EARNED = 0.2, 3.5
+_EARNED_SHARE, _MOST_EARNED = 0.1, 2.0
 _FIRST_GAP, _MOST_GAP = 8, 128  # tokens
 _WASTE = 0.01  # share of the answer's steps that tries may have cost in all
 _MOST_TRUST = 4  # requests that are remembered; after so many in vain the first try waits for 32 tokens
