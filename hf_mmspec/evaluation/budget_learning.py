@@ -1,8 +1,8 @@
 """What the draft budget learns while it runs: `python -m hf_mmspec.evaluation.budget_learning --json F --plot F.png`.
 
-Four experiments on the embedded target, on a machine that is otherwise quiet: a first request on a busy machine and the
-next on a free one, a random drafter, the usual drafter on questions of another domain, and an answer whose domain
-changes twice. Measures; `budget_learning_plot.py` draws.
+Four experiments on the embedded target, on a machine that is otherwise quiet: a busy first request and a free next
+one, a random drafter, the usual drafter on questions of another domain, and an answer whose domain changes twice.
+Measures; `budget_learning_plot.py` draws.
 """
 
 import argparse
@@ -173,10 +173,10 @@ def against_generate(
 
 def change_of_domain(target: PreTrainedModel, drafter: Drafter, processor: Any, inputs: Inputs, tokens: int) -> dict:
     """Levels per round of an answer that is the target's own, then dictated from another domain, then its own."""
-    own = answer(target, inputs, _STOCK, tokens).tokens
+    stop = target.generation_config.eos_token_id
+    stops = stop if isinstance(stop, list) else [stop]
+    own = [token for token in answer(target, inputs, _STOCK, tokens).tokens if token not in stops]
     other = processor.tokenizer(OTHER_DOMAIN, add_special_tokens=False)["input_ids"]
-    stop = {processor.tokenizer.eos_token_id}
-    own = [token for token in own if token not in stop]
     dictated = [*own, *other, *own]
     dictation = Dictation(dictated, inputs["input_ids"].shape[1])
     arguments: dict[str, Any] = {"logits_processor": LogitsProcessorList([dictation])}
