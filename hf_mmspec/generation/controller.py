@@ -131,23 +131,28 @@ class LearningPlan:
         self.costs.observe(round_.costs)
         if round_.is_tail:
             return
-        self.acceptance.observe(round_.trials)
         is_on_again = self.switch is not None and self._account_for(self.switch, round_)
+        if is_on_again:
+            self.acceptance.start_again()
+        self.acceptance.observe(round_.trials)
         self._rounds_since += 1
         if is_on_again or self._should_choose():
-            self._choose()
+            self._choose(is_on_again)
 
     def end(self, is_quiet: bool = True) -> None:
         """The answer is finished."""
         self._when_ended(self, is_quiet)
 
-    def _choose(self) -> None:
+    def _choose(self, is_on_again: bool = False) -> None:
         costs, acceptance = self.costs.costs, self.acceptance.acceptance
         self._budget = choose_budget(costs, acceptance, **asdict(self._wishes), greedy=self._greedy)
         self._choices += 1
         self._rests_on, self._rounds_since = self._odds_and_costs(), 0
         if self._budget.depth == 0 and self.switch is not None and self.switch.is_on:
-            self.switch.turn_off()
+            if is_on_again:
+                self._budget = self._try()  # what was seen counts more than what is expected
+            else:
+                self.switch.turn_off()
 
     def _odds_and_costs(self) -> tuple[list[float], list[float]]:
         """Numbers whose change makes another budget the best."""

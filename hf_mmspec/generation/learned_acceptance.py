@@ -93,6 +93,12 @@ class LearnedAcceptance:
             for rank in range(2, (trial.taken or trial.offered) + 1):
                 self._further.setdefault(rank, _Rate()).count(trial.taken == rank)
 
+    def start_again(self) -> None:
+        """Drafting pays where it did not: what was learnt meanwhile is of another part of the answer."""
+        self._shift, self._variance = max(self._shift, 0.0), _DOUBT
+        self._first.clear()
+        self._further.clear()
+
     @property
     def acceptance(self) -> Acceptance:
         """As it is believed to be now."""

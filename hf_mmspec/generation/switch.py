@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # gained in earlier requests or in this one are forgiven more.
 _CEILING_SHARE, _LEAST_CEILING, _MOST_CEILING = 0.0125, 1.5, 2.5
 _EARNED_SHARE, _MOST_EARNED = 0.1, 2.0
-_FIRST_GAP, _MOST_GAP = 8, 128  # tokens
+_FIRST_GAP, _MOST_GAP, _MOST_GAP_OF_EARNERS = 8, 128, 64  # tokens; earners have gained in this answer
 _WASTE = 0.01  # share of the answer's steps that tries may have cost in all
 _MOST_TRUST = 4  # requests that are remembered; after so many in vain the first try waits for 32 tokens
 
@@ -93,7 +93,8 @@ class Switch:
 
     def _tried(self, gain: float) -> None:
         self._waited = 0
-        self._gap = min(2 * self._gap, _MOST_GAP)  # until the account has been full again
+        most = _MOST_GAP_OF_EARNERS if self._net > 0 else _MOST_GAP
+        self._gap = min(2 * self._gap, most)  # until the account has been full again
         self._wasted_by_tries += max(-gain, 0.0)
         if gain > 0:
             self.is_on, self._account = True, self._ceiling / 2
