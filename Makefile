@@ -21,11 +21,14 @@ help:
 demo: $(STAMP)
 	$(BIN)/mmspec demo
 
+# a process for each core, up to four; files stay whole, for what their tests share
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	mkdir -p outputs

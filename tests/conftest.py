@@ -9,7 +9,9 @@ import torch
 
 from hf_mmspec.generation import cost_cache
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# The processes of pytest-xdist share two cores: threads that spin for each other would stall them all.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // _PROCESSES))
 
 
 @pytest.fixture(autouse=True)

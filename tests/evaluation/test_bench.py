@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import bench as protocol
 from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
@@ -50,7 +51,7 @@ def report(results):
 def test_every_contender_answers_every_prompt_in_every_repetition(results):
     assert list(results.runs) == [STOCK, LOOP, PROMPT_LOOKUP, "vispec"]
     for by_task in results.runs.values():
-        assert list(by_task) == ["scene", "chart", "dialog"]
+        assert list(by_task) == list(TASKS)
         assert all(len(rows) == 2 and all(len(row) == 2 for row in rows) for rows in by_task.values())
 
 
@@ -73,7 +74,7 @@ def test_report_has_the_agreed_names(report):
         report["machine"]
     )
     assert [(row["drafter"], row["task"]) for row in report["rows"]] == [
-        (name, task) for name in (LOOP, PROMPT_LOOKUP, "vispec") for task in ("scene", "chart", "dialog")
+        (name, task) for name in (LOOP, PROMPT_LOOKUP, "vispec") for task in TASKS
     ]
     row = report["rows"][-1]
     names = "drafter task temperature batch n acceptance_length decode_speedup end_to_end_speedup identical"

@@ -6,6 +6,7 @@ import torch
 from hf_mmspec.modeling import FAMILIES as DRAFTER_FAMILIES
 from hf_mmspec.modeling.image_adaptor import ImageAdaptor
 from tests.generation import tiny
+from tests.generation.batches import batch_of
 from tests.generation.doubles import OracleDrafter
 from tests.generation.test_every_family import SHAPES, build
 from tests.generation.test_lossless_greedy import assert_same, new_tokens, run
@@ -154,3 +155,23 @@ def test_a_large_picture_beside_many_frames_costs_no_padding():
         assert sum(seen) == stops[-1] and len(seen) == 2
         for index, (start, stop) in enumerate(spans[:3]):
             torch.testing.assert_close(compressed[index], forward(values[:, start:stop])[0])
+
+
+def test_a_batch_of_videos():
+    """Each row's frames are found by its own positions, behind its own padding."""
+    model = MROPE["Qwen2.5-VL"].model()
+    rows = [
+        Prompt("Qwen2.5-VL", 1).video(3).text(7, 8, 9),
+        Prompt("Qwen2.5-VL", 2).text(9, 9, 9, 9).picture().video(2),
+    ]
+    singles = [row.inputs() for row in rows]
+    inputs = batch_of(singles)
+    for name in ("pixel_values_videos", "video_grid_thw"):
+        inputs[name] = torch.cat([each[name] for each in singles])
+    expected = model.generate(**inputs, **NEW, do_sample=False, pad_token_id=0)
+    drafter, seen = build("vispec", model), []
+    prefill = drafter.prefill
+    drafter.prefill = lambda prompt, *rest: seen.append(prompt.visual_spans) or prefill(prompt, *rest)
+    ours = model.generate(**inputs, **NEW, do_sample=False, pad_token_id=0, assistant_model=drafter, **SHAPES["tree"])
+    assert ours.tolist() == expected.tolist()
+    assert seen == [row.spans for row in rows]

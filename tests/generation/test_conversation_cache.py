@@ -4,15 +4,27 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from hf_mmspec.generation import cache as tree_cache
 from hf_mmspec.generation.conversation_cache import ConversationCache, PictureBlock
 from hf_mmspec.modeling import ViSpecDrafter
+from hf_mmspec.modeling.row_writes import with_room
+from tests.families import dense, mrope, windows
+from tests.families.parts import TEXT
 
 from . import tiny
 from .test_lossless_greedy import SHAPES
-from .test_other_families import MODELS, TEXT, WITH_TOKEN_TYPES, image_inputs, paligemma
 
 IMAGE = tiny.IMAGE_TOKEN
-CAUSAL = [build for build in MODELS if build is not paligemma]
+ALL = dense.FAMILIES | mrope.FAMILIES | windows.FAMILIES
+CAUSAL = (
+    "Gemma 3",
+    "LLaVA-NeXT",
+    "LLaVA-OneVision",
+    "SmolVLM",
+    "InternVL 3",
+    "Qwen2-VL",
+    "Qwen3-VL",
+)
 
 
 def filled(ids, digests=()):
@@ -75,15 +87,15 @@ def test_a_cut_forgets_what_came_after():
 def test_a_full_buffer_that_is_interrupted_loses_nothing(monkeypatch):
     """Memory runs out, or Ctrl-C comes, while the values follow the keys into a larger buffer."""
     cache = filled([5] * 257)
-    layer, larger, calls = cache.layers[0], type(cache.layers[0])._larger, []
+    calls = []
 
-    def breaks(self, rows, capacity):
-        calls.append(rows)
+    def breaks(*arguments):
+        calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return larger(self, rows, capacity)
+        return with_room(*arguments)
 
-    monkeypatch.setattr(type(layer), "_larger", breaks)
+    monkeypatch.setattr(tree_cache, "with_room", breaks)
     more = torch.ones(1, 2, 1, 8)
     with pytest.raises(KeyboardInterrupt):
         cache.update(more, more, 0)
@@ -101,30 +113,25 @@ def test_layers_with_a_running_state_do_not_fit():
         assert not ConversationCache.fits(AutoModelForCausalLM.from_config(CONFIG_MAPPING["qwen3_next"](**fields)))
 
 
-@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
-def test_prompts_that_see_all_of_themselves_do_not_fit(build):
-    assert ConversationCache.fits(tiny.finish(build())) is (build in CAUSAL)
+@pytest.mark.parametrize("name", [*CAUSAL, "PaliGemma", "PaliGemma 2"])
+def test_prompts_that_see_all_of_themselves_do_not_fit(name):
+    assert ConversationCache.fits(ALL[name].model()) is (name in CAUSAL)
 
 
 @pytest.mark.parametrize("drafts", [False, True], ids=["stock", "drafter"])
-@pytest.mark.parametrize("build", CAUSAL, ids=lambda build: build.__name__)
-def test_every_family_goes_on(build, drafts):
+@pytest.mark.parametrize("name", CAUSAL)
+def test_every_family_goes_on(name, drafts):
     """Text after an answer about pictures: the tokens of a run from scratch."""
-    torch.manual_seed(0)
-    model = tiny.finish(build())
-    first, text = image_inputs(build, model), torch.tensor([[30, 31, 32, 33]])
+    family = ALL[name]
+    model = family.model()
+    first, text = family.prompts(model)[1], torch.tensor([[30, 31, 32, 33]])
     arguments = dict(max_new_tokens=10, do_sample=False, eos_token_id=1)
     drafter = ViSpecDrafter.from_target(model, initializer_range=0.3)
     with_drafter = dict(assistant_model=drafter, **SHAPES["narrow"]) if drafts else {}
     pixels = {name: value for name, value in first.items() if value.shape != first["input_ids"].shape}
     cache, ids = ConversationCache(model.config), first["input_ids"]
     for turn in range(3):
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        types = (ids == IMAGE).long()
-        if build in WITH_TOKEN_TYPES:
-            inputs["token_type_ids"] = types
-        if "mm_token_type_ids" in first:
-            inputs["mm_token_type_ids"] = types
+        inputs = family.inputs(ids[0].tolist())
         expected = model.generate(**inputs, **pixels, **arguments)
         known = cache.reuse(ids[0].tolist(), ["a"])
         assert known == (turn > 0)
