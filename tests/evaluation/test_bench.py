@@ -80,6 +80,7 @@ def test_report_has_the_agreed_names(report):
     names = "drafter task temperature batch n acceptance_length decode_speedup end_to_end_speedup identical"
     assert set(names.split()) <= set(row)
     assert row["n"] == 2 and row["batch"] == 1 and row["temperature"] == 0
+    assert row["time_to_first_token"] > 0 and row["stock_time_to_first_token"] > 0
     assert report["summary"]["vispec"]["peak_memory_ratio"] == 1.05
     assert {"decode_speedup", "end_to_end_speedup", "acceptance_length", "verify_growth", "loop_efficiency"} <= set(
         report["summary"]["vispec"]
