@@ -251,8 +251,8 @@ class Drafter(PreTrainedModel):
     def int8(self):
         """Rounds the weights of all linear layers to 8 bits, in place, and returns the drafter, as `.bfloat16()` does.
 
-        A draft step on a processor reads every weight for a row or a few, so it takes about half as long. For drafting
-        only: what is rounded cannot be trained or saved.
+        A draft step on a processor reads every weight for a row or a few, and has half as many bytes to read. For
+        drafting only: what is rounded cannot be trained or saved.
         """
         round_linear_layers(self.eval().requires_grad_(False))
         return self
