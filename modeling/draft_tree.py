@@ -76,6 +76,8 @@ class DraftTree:
         scores: `float32 (n,)`, cumulative log-probability under the drafter, 0 for the root.
         proposal_probs: `float32 (n, vocab_size)` for chains that were sampled: row j is the distribution that node j
             was drawn from (row 0 is unused). None where the proposal is deterministic.
+        levels: levels that a drafter drafted, forced runs not counted; at least those that are left of them. By
+            default those that there are.
     """
 
     tokens: torch.Tensor
@@ -83,7 +85,12 @@ class DraftTree:
     depths: torch.Tensor
     scores: torch.Tensor
     proposal_probs: torch.Tensor | None = None
+    levels: int = field(default=-1, compare=False)
     _children: list[dict[int, int]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.levels < 0:
+            self.levels = int(self.depths.max())
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -95,13 +102,19 @@ class DraftTree:
 
     @classmethod
     def chain(
-        cls, tokens: torch.Tensor, scores: torch.Tensor | None = None, proposal_probs: torch.Tensor | None = None
+        cls,
+        tokens: torch.Tensor,
+        scores: torch.Tensor | None = None,
+        proposal_probs: torch.Tensor | None = None,
+        levels: int | None = None,
     ) -> "DraftTree":
         """One branch. `tokens` is `int64 (n,)` with the root first; `scores` default to zeros."""
         depths = torch.arange(tokens.shape[0], device=tokens.device)
         if scores is None:
             scores = torch.zeros(tokens.shape[0], device=tokens.device)
-        return cls(tokens, depths - 1, depths, scores, proposal_probs)
+        return cls(
+            tokens, depths - 1, depths, scores, proposal_probs, tokens.shape[0] - 1 if levels is None else levels
+        )
 
     @classmethod
     def from_candidates(
@@ -113,6 +126,7 @@ class DraftTree:
         scores: torch.Tensor,
         total_tokens: int,
         least_score: float = -math.inf,
+        levels: int = -1,
     ) -> "DraftTree":
         """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking") that score at least
         `least_score`.
@@ -135,6 +149,7 @@ class DraftTree:
             parents=torch.nn.functional.pad(node_of[parents[keep]], (1, 0), value=-1),
             depths=torch.nn.functional.pad(depths[keep], (1, 0)),
             scores=torch.nn.functional.pad(scores[keep].float(), (1, 0)),
+            levels=levels,
         )
 
     def ancestor_mask(self) -> torch.Tensor:

@@ -89,5 +89,9 @@ def _as_tree(paths: list[Path], tokens: torch.Tensor, scores: torch.Tensor) -> D
     parents = [-1, *(node_of[path[:-1]] for path in paths)]
     depths = [0, *(len(path) for path in paths)]
     return DraftTree(
-        tokens, torch.tensor(parents, device=tokens.device), torch.tensor(depths, device=tokens.device), scores
+        tokens,
+        torch.tensor(parents, device=tokens.device),
+        torch.tensor(depths, device=tokens.device),
+        scores,
+        levels=max(depths),
     )

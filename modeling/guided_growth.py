@@ -102,4 +102,5 @@ def behind_run(root: torch.Tensor, run: tuple[int, ...], tree: DraftTree) -> Dra
         depths=torch.cat([places, tree.depths + length]),
         scores=torch.cat([tree.scores.new_zeros(length), tree.scores]),
         proposal_probs=probs,
+        levels=tree.levels,
     )

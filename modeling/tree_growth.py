@@ -55,6 +55,7 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
     beam = torch.arange(k, device=tokens.device).expand(len(roots), k)
     growing = [budget.levels > 0 for budget in budgets]
     sizes = [k if grows else 0 for grows in growing]  # how much of the pool is each row's own
+    depths_drafted = [int(grows) for grows in growing]
 
     for level in range(1, max(budget.levels for budget in budgets)):
         growing = _still_growing(growing, budgets, level, scores)
@@ -76,14 +77,15 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         beam = best + pool_size
         pool_size += k * k
         sizes = [pool_size if grows else size for grows, size in zip(growing, sizes, strict=True)]
+        depths_drafted = [level + 1 if grows else own for grows, own in zip(growing, depths_drafted, strict=True)]
 
     candidates = zip(
         *(torch.cat(each, dim=1) for each in (pool_tokens, pool_parents, pool_depths, pool_scores)), strict=True
     )
     trees = []
-    for root, pool, size, budget in zip(roots, candidates, sizes, budgets, strict=True):
+    for root, pool, size, levels, budget in zip(roots, candidates, sizes, depths_drafted, budgets, strict=True):
         own_tokens, parents, depths, own_scores = (column[:size] for column in pool)
-        limits = budget.total_tokens, budget.least_score
+        limits = budget.total_tokens, budget.least_score, levels
         trees.append(DraftTree.from_candidates(root, own_tokens, parents, depths, own_scores, *limits))
     return trees
 
@@ -104,7 +106,7 @@ def grow_chains(
         if budget.node_threshold > 0:
             sure = own_scores >= budget.least_score  # scores fall along the chain, so this cuts its end
             own_tokens, own_scores = own_tokens[sure], own_scores[sure]
-        chains.append(DraftTree.chain(own_tokens, own_scores))
+        chains.append(DraftTree.chain(own_tokens, own_scores, levels=size - 1))
     return chains
 
 

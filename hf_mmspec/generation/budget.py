@@ -13,17 +13,19 @@ takes to draft it and to verify a node of it.
 """
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, count, islice
+from operator import truediv
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
 from hf_mmspec.modeling import DraftBudget
 
-from .costs import ForwardCosts, cached_costs
+from .costs import ForwardCosts
 
 BUDGET_FIELDS = ("draft_depth", "draft_top_k", "draft_total_tokens", "draft_mode")
 
@@ -83,6 +85,41 @@ class Acceptance:
         return self.by_rank[min(depth, len(self.by_rank)) - 1][:top_k]
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """The parts of a budget that somebody asked for, as in `DraftBudget`; None where the choice is ours."""
+
+    depth: int | None = None
+    top_k: int | None = None
+    total_tokens: int | None = None
+    mode: Any = None
+
+    @classmethod
+    def of(cls, generation_config: GenerationConfig, drafter: PreTrainedModel) -> "Wishes":
+        """Those of the request where it has any, else the drafter's `generation_config`'s."""
+        asked, usual = generation_config, drafter.generation_config
+        return cls(*(_first(getattr(asked, name, None), getattr(usual, name, None)) for name in BUDGET_FIELDS))
+
+    @property
+    def to_draft(self) -> bool:
+        """A depth or a size is a wish to draft, whether it pays or not."""
+        return self.depth is not None or self.total_tokens is not None
+
+    @property
+    def complete(self) -> DraftBudget | None:
+        """The budget, where nothing is left to choose.
+
+        Raises:
+            ValueError: a wish is out of range.
+        """
+        depth, top_k, total_tokens, mode = self.depth, self.top_k, self.total_tokens, self.mode
+        if depth is not None and (depth == 0 or mode == "chain"):
+            return DraftBudget(depth, _first(top_k, 1), _first(total_tokens, depth + 1), mode or "tree")
+        if depth is not None and top_k is not None and total_tokens is not None:
+            return DraftBudget(depth, top_k, total_tokens, mode or "tree")
+        return None
+
+
 def choose_budget(
     costs: ForwardCosts,
     acceptance: Acceptance,
@@ -109,7 +146,11 @@ def choose_budget(
         ValueError: a given value is out of range.
     """
     DraftBudget(*(1 if value is None else value for value in (depth, top_k, total_tokens)), mode or "tree")
-    budget, speed = _search(costs, acceptance, depth, top_k, total_tokens, mode)
+    budget, speed = _search(costs, acceptance, Wishes(depth, top_k, total_tokens, mode))
+    if mode is None and not greedy:
+        # Even where a single branch is best: a drawn chain takes random numbers, of which a seed would then say what
+        # they mean only together with the machine's pace.
+        budget = replace(budget, mode="tree")
     if budget.depth == 0 or (budget.mode == "chain" and not greedy):
         return budget  # a sampled chain has no thresholds, see `sample_chain`
     most_levels = acceptance.max_levels or _DEPTHS[-1]
@@ -136,7 +177,7 @@ class Forecast:
 
 def forecast(costs: ForwardCosts, acceptance: Acceptance) -> Forecast:
     """The tree that the automatic choice starts from, and its promise; 1.0 where none promises to be faster."""
-    budget, speed = _search(costs, acceptance, None, None, None, None)
+    budget, speed = _search(costs, acceptance, Wishes())
     tokens = budget.total_tokens
     if budget.depth == 0:
         return Forecast(budget, 1.0, 1.0, 1.0)
@@ -146,81 +187,82 @@ def forecast(costs: ForwardCosts, acceptance: Acceptance) -> Forecast:
 
 def expected_length(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
     """Expected L of the best tree with n tokens, root included, for n = 1, 2, ... (index n - 1)."""
-    return list(accumulate(sorted(_node_probabilities(acceptance, depth, top_k), reverse=True), initial=1.0))
-
-
-def resolve_budget(
-    target: PreTrainedModel, drafter: PreTrainedModel, generation_config: GenerationConfig, rows: int = 1
-) -> DraftBudget:
-    """The budget for one request: its own wishes, then the drafter's `generation_config`, then the automatic choice.
-
-    Call it before the request's prefill: the first call for a target measures it (about two seconds, then cached).
-
-    Args:
-        generation_config: the request's; its `draft_depth`, `draft_top_k`, `draft_total_tokens` and `draft_mode`
-            count where they are not None.
-        rows: batch size; the budget is each row's.
-
-    Raises:
-        ValueError: a wish is out of range.
-    """
-    depth, top_k, total_tokens, mode = (
-        _first(getattr(generation_config, name, None), getattr(drafter.generation_config, name, None))
-        for name in BUDGET_FIELDS
-    )
-    if depth is not None and (depth == 0 or mode == "chain"):
-        return DraftBudget(depth, _first(top_k, 1), _first(total_tokens, depth + 1), mode or "tree")
-    if depth is not None and top_k is not None and total_tokens is not None:
-        return DraftBudget(depth, top_k, total_tokens, mode or "tree")
-    return choose_budget(
-        cached_costs(target, drafter, rows),
-        Acceptance.of(drafter),
-        depth=depth,
-        top_k=top_k,
-        total_tokens=total_tokens,
-        mode=mode,
-        greedy=not generation_config.do_sample,
-    )
+    levels = islice(_levels(acceptance, top_k), depth)
+    return list(accumulate(deque(levels, maxlen=1).pop() if depth else [], initial=1.0))
 
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _node_probabilities(acceptance: Acceptance, depth: int, top_k: int) -> list[float]:
-    """Acceptance probability of every candidate node of a tree grown like EAGLE-2's: the best `top_k` of a level
-    are expanded, each into its `top_k` best children."""
+def _levels(acceptance: Acceptance, top_k: int, most: int | None = None) -> Iterator[list[float]]:
+    """Level by level, the acceptance probabilities of the nodes of a tree grown like EAGLE-2's so far, falling: the
+    best `top_k` of a level are expanded, each into its `top_k` best children. At most the best `most` are kept."""
     nodes: list[float] = []
     level = [1.0]
-    for below in range(1, depth + 1):
-        children = [parent * rate for parent in level for rate in acceptance.at(below, top_k)]
-        nodes += children
-        level = sorted(children, reverse=True)[:top_k]
-    return nodes
+    for depth in count(1):
+        rates = acceptance.at(depth, top_k)
+        children = sorted((parent * rate for parent in level for rate in rates), reverse=True)[:most]
+        nodes = sorted(nodes + children, reverse=True)[:most]
+        level = children[:top_k]
+        yield nodes
 
 
 @lru_cache(maxsize=256)
-def _search(
-    costs: ForwardCosts,
-    acceptance: Acceptance,
-    depth: int | None,
-    top_k: int | None,
-    total_tokens: int | None,
-    mode: str | None,
-) -> tuple[DraftBudget, float]:
-    """The best budget without thresholds, and its expected tokens per second."""
-    drafting_is_wanted = depth is not None or total_tokens is not None
-    best = DraftBudget(0, 1, 1)
-    best_speed = -math.inf if drafting_is_wanted else _LEAST_GAIN / costs.verify_seconds(1)
-    for d in _DEPTHS if depth is None else [depth]:
-        for k in [1] if mode == "chain" else _TOP_KS if top_k is None else [top_k]:
-            lengths = expected_length(acceptance, d, k)[:_MOST_TOKENS]
-            for n in range(2, len(lengths) + 1) if total_tokens is None else [min(total_tokens, len(lengths))]:
-                speed = lengths[n - 1] / costs.round_seconds(n, d, k)
-                if speed > best_speed:
-                    best_speed = speed
-                    best = DraftBudget(d, k, total_tokens or n, _shape(mode, k))
-    return best, best_speed
+def _search(costs: ForwardCosts, acceptance: Acceptance, wishes: Wishes) -> tuple[DraftBudget, float]:
+    """The best budget without thresholds, and its expected tokens per second. Speed rises and then falls with depth
+    and with width, so the search ends where it has fallen twice."""
+    best, best_speed = (0, 1, 1), -math.inf if wishes.to_draft else _LEAST_GAIN / costs.verify_seconds(1)
+    verify = [costs.verify_seconds(n) + costs.overhead for n in range(_MOST_TOKENS + 1)]
+    widths = [1] if wishes.mode == "chain" else _TOP_KS if wishes.top_k is None else [wishes.top_k]
+    width_peak = _Peak()
+    for k in widths:
+        level_seconds, depth_peak = costs.level_seconds(k), _Peak()
+        for d, nodes in enumerate(islice(_levels(acceptance, k, _MOST_TOKENS - 1), wishes.depth or _DEPTHS[-1]), 1):
+            if wishes.depth not in (None, d):
+                continue
+            n, speed = _best_size(nodes, verify, costs.first_level + (d - 1) * level_seconds, wishes.total_tokens)
+            if speed > best_speed:
+                best_speed, best = speed, (d, k, wishes.total_tokens or n)
+            if depth_peak.is_behind(speed):
+                break
+        if width_peak.is_behind(depth_peak.height):
+            break
+    return DraftBudget(*best, _shape(wishes.mode, best[1] if best[0] else 2)), best_speed
+
+
+class _Peak:
+    """Has a curve passed its highest point?"""
+
+    def __init__(self) -> None:
+        self.height = -math.inf
+        self._falls = 0
+
+    def is_behind(self, value: float) -> bool:
+        """Told the next point; True when it is the second in a row that is not higher than any before."""
+        self._falls = 0 if value > self.height else self._falls + 1
+        self.height = max(value, self.height)
+        return self._falls == 2
+
+
+def _best_size(nodes: list[float], verify: list[float], draft: float, wanted: int | None) -> tuple[int, float]:
+    """The number of tokens, root included, with most tokens per second, and how many those are. At least one node is
+    drafted.
+
+    Args:
+        nodes: acceptance probabilities, falling.
+        verify: seconds of a round without drafting, by number of tokens.
+        draft: seconds of drafting.
+        wanted: the number of tokens, where it is given.
+    """
+    lengths = list(accumulate(nodes, initial=1.0))
+    if wanted is not None:
+        tokens = min(wanted, len(lengths))
+        return tokens, lengths[tokens - 1] / (verify[tokens] + draft)
+    seconds = [each + draft for each in verify[2:]]
+    speeds = list(map(truediv, lengths[1:], seconds))
+    speed = max(speeds, default=0.0)
+    return 2 + speeds.index(speed) if speeds else 1, speed
 
 
 def _for_easy_rounds(budget: DraftBudget, depth_is_free: bool, size_is_free: bool, max_levels: int) -> DraftBudget:

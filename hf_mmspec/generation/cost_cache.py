@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -25,30 +26,95 @@ from hf_mmspec.modeling.file_modes import follow_umask
 
 from .uncompiled import is_compiled
 
-# What this process has measured or read; the numbers of a key never change while it runs.
-_known: dict[str, dict[int, float]] = {}
+_CHANGED = 0.05  # smaller corrections are not worth a write
 
 
-def remembered(key: str, measure: Callable[[], dict[int, float]], needed: Collection[int]) -> dict[int, float]:
-    """The numbers kept for `key`, or those of `measure()`, which are kept from then on.
+@dataclass(frozen=True)
+class Measured:
+    """Numbers by size, and whether repeated measurements agreed on them."""
+
+    numbers: dict[int, float]
+    is_steady: bool = True
+
+
+@dataclass
+class Known:
+    """What this process knows for a key.
+
+    Args:
+        numbers: by size.
+        in_doubt: they were measured unsteadily.
+        wait: requests after which doubtful numbers are measured again; doubles each time, so that a machine that is
+            always busy is not measured for every request.
+    """
+
+    numbers: dict[int, float]
+    in_doubt: bool = False
+    wait: int = 1
+    asked: int = 0
+
+    def should_be_measured_again(self) -> bool:
+        """Asked once per request."""
+        self.asked += self.in_doubt
+        return self.asked >= self.wait and self.in_doubt
+
+
+# What this process has measured or read, by file.
+_known: dict[str, Known] = {}
+
+
+def remembered(
+    key: str,
+    measure: Callable[[], Measured],
+    needed: Collection[int],
+    are_credible: Callable[[dict[int, float]], bool] = lambda numbers: True,
+) -> Known:
+    """The numbers kept for `key`, or those of `measure()`. Steady ones are kept from then on, here and on disk;
+    others only here, until a later call measures again.
 
     Args:
         needed: sizes that `measure` always gives; a file without one of them is damaged.
+        are_credible: whether a file's numbers can be true.
     """
     path = cache_folder() / f"{key}.json"
-    if str(path) not in _known:
-        numbers = _read(path, needed)
-        if numbers is None:
-            numbers = measure()
-            _write(path, numbers)
-        _known[str(path)] = numbers
-    return _known[str(path)]
+    known = _known.get(str(path))
+    if known is None and (numbers := _read(path, needed)) is not None and are_credible(numbers):
+        known = Known(numbers)
+    if known is None or known.should_be_measured_again():
+        measured = measure()
+        if measured.is_steady:
+            _write(path, measured.numbers)
+        known = Known(measured.numbers, not measured.is_steady, wait=1 if known is None else 2 * known.wait)
+    _known[str(path)] = known
+    return known
+
+
+def revise(key: str, numbers: dict[int, float]) -> None:
+    """Replace the numbers of `key`, here and, where they changed much, on disk."""
+    path = cache_folder() / f"{key}.json"
+    before = _known.get(str(path))
+    _known[str(path)] = Known(numbers)
+    if before is None or before.in_doubt or _differ(before.numbers, numbers):
+        _write(path, numbers)
+    else:
+        _known[str(path)] = before  # so that small changes add up to a large one
+
+
+def _differ(before: dict[int, float], now: dict[int, float]) -> bool:
+    if before.keys() != now.keys():
+        return True
+    return any(abs(now[size] - seconds) > _CHANGED * seconds for size, seconds in before.items())
 
 
 def forget() -> None:
     """Drop all numbers, here and on disk: they may come from a time when the machine was busy with other work."""
     _known.clear()
     shutil.rmtree(cache_folder(), ignore_errors=True)
+
+
+def forget_in_process() -> None:
+    """Drop what this process knows and leave the disk alone: as a new process starts."""
+    _known.clear()
 
 
 def cache_folder() -> Path:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import median_low
 from typing import Any
 
 import torch
@@ -17,15 +16,16 @@ from hf_mmspec.modeling import DraftBudget, TargetPrompt
 from hf_mmspec.modeling.binding import input_device
 
 from .cache import TreeCache
-from .cost_cache import fingerprint, remembered
+from .cost_cache import Measured, fingerprint, remembered, revise
 from .drafting import Drafting
+from .steadiness import Timings, take_turns
 from .uncompiled import is_compiled
 
 # Tokens in the cache while forwards are timed: a picture and a short conversation.
 CONTEXT = 300
 # In the order of importance: a slow target is timed at the first few only, the rest is interpolated.
 _SIZES = (1, 8, 32, 16, 4, 64, 2, 24, 48)
-_ESSENTIAL = 3
+ESSENTIAL_SIZES = _SIZES[:3]
 # For several rows; a forward of more tokens than `_MOST_TOKENS` in all says nothing that smaller ones do not.
 _BATCH_SIZES = (1, 4, 2, 8, 16, 32)
 _MOST_TOKENS = 256
@@ -33,6 +33,9 @@ _WIDTHS = (1, 4, 10)
 _LEVELS = 4
 _TIME_LIMIT = 1.2  # seconds for the target, the same again at most for the drafter
 _REPETITIONS = 5
+# Verifying eight tokens takes no less time than one, and hardly more than eight times as much: else it was another
+# program's time.
+_LEAST_GROWTH, _MOST_GROWTH = 0.9, 1.5
 _NOTHING = 1e-9  # seconds: what noise hides is no cost worth knowing, but a cost is positive
 # Host work per round that is in neither forward (acceptance, processors, cache), as a share of one decoding step.
 _OVERHEAD_SHARE = 0.03
@@ -77,18 +80,41 @@ class ForwardCosts:
         return self.verify_seconds(tokens) + self.draft_seconds(depth, top_k) + self.overhead
 
 
-def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:
-    """`measure_costs`, measured once per machine, target, drafter and batch size (rounded up to a power of two), and
-    kept in the process and on disk."""
+@dataclass(frozen=True)
+class CostRecord:
+    """What is kept of a target and a drafter on this machine.
+
+    Args:
+        costs: as measured, or as later requests corrected them.
+        in_doubt: whether they were measured while the machine was busy: they are not kept on disk, and a later
+            request measures again.
+        keys: of the target's numbers and of the drafter's.
+    """
+
+    costs: ForwardCosts
+    in_doubt: bool
+    keys: tuple[str, str]
+
+    def revise(self, costs: ForwardCosts) -> None:
+        """Keep `costs` from now on, in the process and on disk: rounds of a quiet machine have shown them."""
+        revise(self.keys[0], dict(costs.verify))
+        revise(self.keys[1], {0: costs.first_level, **dict(costs.level)})
+
+
+def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> CostRecord:
+    """Measured once per machine, target, drafter and batch size (rounded up to a power of two), and kept in the
+    process and on disk; again where the machine was busy, at a later request."""
     rows = 1 << (rows - 1).bit_length()
-    suffix, sizes = f"-{rows}" if rows > 1 else "", _sizes(rows)
-    verify = remembered(
-        fingerprint(target) + suffix, lambda: measure_verify(target, sizes, rows=rows), sizes[:_ESSENTIAL]
-    )
-    draft = remembered(
-        fingerprint(target, drafter) + suffix, lambda: _measure_draft(target, drafter, rows), (0, *_WIDTHS)
-    )
-    return _combine(verify, draft)
+    suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
+    keys = fingerprint(target) + suffix, fingerprint(target, drafter) + suffix
+    verify = remembered(keys[0], lambda: _steady_verify(target, rows), essential, _are_credible)
+    draft = remembered(keys[1], lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
+    return CostRecord(_combine(verify.numbers, draft.numbers), verify.in_doubt or draft.in_doubt, keys)
+
+
+def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:
+    """The costs of `cost_record`."""
+    return cost_record(target, drafter, rows).costs
 
 
 def _sizes(rows: int) -> tuple[int, ...]:
@@ -98,10 +124,9 @@ def _sizes(rows: int) -> tuple[int, ...]:
 
 def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
     """Time the forwards of `target` and `drafter` now, with random text over a cache of `CONTEXT` tokens."""
-    return _combine(measure_verify(target), _measure_draft(target, drafter))
+    return _combine(measure_verify(target), _draft_numbers(_time_draft(target, drafter).medians()))
 
 
-@torch.no_grad()
 def measure_verify(
     target: PreTrainedModel, sizes: Iterable[int] = _SIZES, time_limit: float = _TIME_LIMIT, rows: int = 1
 ) -> dict[int, float]:
@@ -111,6 +136,31 @@ def measure_verify(
         sizes: numbers of tokens, the important ones first: after `time_limit` seconds only the first three are sure
             to be there.
     """
+    return _time_verify(target, sizes, time_limit, rows).medians()
+
+
+def _steady_verify(target: PreTrainedModel, rows: int) -> Measured:
+    timings = _time_verify(target, _sizes(rows), _TIME_LIMIT, rows)
+    usual = timings.medians()
+    is_steady = timings.is_steady and _are_credible(usual)
+    return Measured(usual if is_steady else timings.minima(), is_steady)
+
+
+def _steady_draft(target: PreTrainedModel, drafter: Any, rows: int) -> Measured:
+    timings = _time_draft(target, drafter, rows)
+    is_steady = timings.is_steady
+    return Measured(_draft_numbers(timings.medians() if is_steady else timings.minima()), is_steady)
+
+
+def _are_credible(verify: Mapping[int, float]) -> bool:
+    """Whether a target's forward grows with the number of tokens as forwards do."""
+    some, many = (8, 32) if {8, 32} <= verify.keys() else (2, 4)
+    growth = verify[some] / verify[1]
+    return _LEAST_GROWTH <= growth <= _MOST_GROWTH * some and verify[many] >= _LEAST_GROWTH * verify[some]
+
+
+@torch.no_grad()
+def _time_verify(target: PreTrainedModel, sizes: Iterable[int], time_limit: float, rows: int) -> Timings[int]:
     decoder, head = target.get_decoder(), target.get_output_embeddings()
     cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
     decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
@@ -121,12 +171,12 @@ def measure_verify(
         head(decoder(input_ids=_ordinary_ids(target, tokens, rows), cache=cache, use_cache=True)[0])
 
     forward(1)  # the first step pays for kernels and memory that later ones find ready
-    return _median_seconds({n: partial(forward, n) for n in sizes}, _device_of(target), time_limit)
+    return _time({n: partial(forward, n) for n in sizes}, _device_of(target), time_limit)
 
 
 @torch.no_grad()
-def _measure_draft(target: PreTrainedModel, drafter: Any, batch: int = 1) -> dict[int, float]:
-    """Seconds of a first level (key 0) and of one more level by width (other keys), for `batch` rows at once."""
+def _time_draft(target: PreTrainedModel, drafter: Any, batch: int = 1) -> Timings[Any]:
+    """Proposing, by levels and width, and taking in accepted rows, for `batch` rows at once."""
     drafting, features = _drafting(target, drafter, batch)
 
     def propose(levels: int, width: int) -> None:
@@ -136,11 +186,20 @@ def _measure_draft(target: PreTrainedModel, drafter: Any, batch: int = 1) -> dic
         (levels, width): partial(propose, levels, width) for width in _WIDTHS for levels in (1, _LEVELS)
     }
     rows = 3
-    runs["extend"] = lambda: drafting.extend([features[:, :rows]] * batch, [_ordinary_ids(target, rows)] * batch)
+
+    def extend() -> None:
+        drafting.follow([features[:, :rows]] * batch, [_ordinary_ids(target, rows)] * batch)
+        drafting.catch_up()
+
+    runs["extend"] = extend
     if any(is_compiled(module) for module in drafter.modules()):
         for run in runs.values():
             run()  # compiling is no cost of a round
-    seconds = _median_seconds(runs, _device_of(target), _TIME_LIMIT)
+    return _time(runs, _device_of(target), _TIME_LIMIT)
+
+
+def _draft_numbers(seconds: Mapping[Any, float]) -> dict[int, float]:
+    """Seconds of a first level (key 0) and of one more level by width (other keys)."""
     per_level = {w: max(seconds[_LEVELS, w] - seconds[1, w], _NOTHING) / (_LEVELS - 1) for w in _WIDTHS}
     return {0: seconds["extend"] + seconds[1, _WIDTHS[-1]], **per_level}
 
@@ -153,7 +212,9 @@ def _drafting(target: PreTrainedModel, drafter: Any, batch: int) -> tuple[Drafti
     generator = torch.Generator().manual_seed(0)  # the global random state belongs to the request
     features = torch.randn(1, CONTEXT, width, generator=generator).to(embeds)
     prompts, tokens = [TargetPrompt(ids, embeds, features)] * batch, [ids[:, -1:]] * batch
-    return Drafting(drafter, prompts, tokens, drafter.bind(target)), features
+    drafting = Drafting(drafter, prompts, tokens, drafter.bind(target))
+    drafting.read_prompts()
+    return drafting, features
 
 
 def _ordinary_ids(target: PreTrainedModel, count: int, rows: int = 1) -> torch.Tensor:
@@ -168,39 +229,25 @@ def _device_of(target: PreTrainedModel) -> torch.device:
     return input_device(next(target.parameters()))
 
 
-def _median_seconds(runs: Mapping[Any, Callable[[], Any]], device: torch.device, limit: float) -> dict[Any, float]:
-    """Median seconds of each run. The runs take turns, so that a change of the machine's pace hits all alike."""
-    samples: dict[Any, list[float]] = {}
+def _time(runs: Mapping[Any, Callable[[], Any]], device: torch.device, limit: float) -> Timings[Any]:
+    """Every run once, if it is essential, and again as often as the limit allows."""
     deadline = time.perf_counter() + limit
-    for repetition in range(_REPETITIONS):
-        for position, (name, run) in enumerate(runs.items()):
-            needed = repetition == 0 and (position < _ESSENTIAL or not isinstance(name, int))
-            if needed or time.perf_counter() < deadline:
-                samples.setdefault(name, []).append(_seconds(run, device))
-    return {name: median_low(values) for name, values in samples.items()}
 
+    def is_wanted(repetition: int, position: int, name: Any) -> bool:
+        is_essential = position < len(ESSENTIAL_SIZES) or not isinstance(name, int)
+        return (repetition == 0 and is_essential) or time.perf_counter() < deadline
 
-def _seconds(run: Callable[[], Any], device: torch.device) -> float:
-    _finish_queued_work(device)
-    start = time.perf_counter()
-    run()
-    _finish_queued_work(device)
-    return time.perf_counter() - start
-
-
-def _finish_queued_work(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+    return take_turns(runs, device, _REPETITIONS, is_wanted)
 
 
 def _combine(verify: Mapping[int, float], draft: Mapping[int, float]) -> ForwardCosts:
     levels = {width: seconds for width, seconds in draft.items() if width > 0}
     return ForwardCosts(
-        verify=_monotonic(verify), first_level=draft[0], level=_monotonic(levels), overhead=_OVERHEAD_SHARE * verify[1]
+        verify=monotonic(verify), first_level=draft[0], level=monotonic(levels), overhead=_OVERHEAD_SHARE * verify[1]
     )
 
 
-def _monotonic(points: Mapping[int, float]) -> Points:
+def monotonic(points: Mapping[int, float]) -> Points:
     """Sorted by size. Noise only ever adds time, so a size costs at most what any larger one was seen to cost."""
     grid: list[tuple[int, float]] = []
     for size in sorted(points, reverse=True):

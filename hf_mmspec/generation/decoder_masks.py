@@ -16,7 +16,7 @@ _TAKES_ONE_MASK = ("paligemma",)
 Masks = torch.Tensor | Mapping[str, torch.Tensor]
 
 
-def mask_for_wrapper(masks: Masks, config: PreTrainedConfig) -> Masks:
+def mask_for_wrapper(masks: Masks | None, config: PreTrainedConfig) -> Masks | None:
     """What the whole model gets as `attention_mask`: `masks`, or one of them where it takes no more."""
     if isinstance(masks, Mapping) and config.model_type in _TAKES_ONE_MASK:
         return masks["full_attention"]
@@ -24,7 +24,7 @@ def mask_for_wrapper(masks: Masks, config: PreTrainedConfig) -> Masks:
 
 
 @contextmanager
-def masks_for_decoder(decoder: nn.Module, masks: Masks, config: PreTrainedConfig) -> Iterator[None]:
+def masks_for_decoder(decoder: nn.Module, masks: Masks | None, config: PreTrainedConfig) -> Iterator[None]:
     """Inside the `with` block `decoder` gets `masks` even where the model around it passes on something else."""
     if mask_for_wrapper(masks, config) is masks:
         yield

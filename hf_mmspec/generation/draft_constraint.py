@@ -89,7 +89,7 @@ def propose_guided(
         for each, budget in zip(guidances, budgets, strict=True)
     ]
     trees = [
-        DraftTree.chain(torch.cat([root, root.new_tensor(each.forced)]))
+        DraftTree.chain(torch.cat([root, root.new_tensor(each.forced)]), levels=0)
         for root, each in zip(roots, guidances, strict=True)
     ]
     if drafting is None or all(alone):
@@ -132,6 +132,7 @@ def prune(tree: DraftTree, guidance: RoundGuidance) -> DraftTree:
         depths=tree.depths[rows],
         scores=tree.scores[rows],
         proposal_probs=None if tree.proposal_probs is None else tree.proposal_probs[rows],
+        levels=tree.levels,
     )
 
 

@@ -12,9 +12,12 @@ from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree
 
 from .answer import Answer, StepStates
 from .answers import Answers
+from .controller import Plan, Round
 from .conversation_cache import ConversationCache
 from .draft_constraint import DraftConstraint, RoundGuidance, constraints_of, propose_guided
 from .drafting import Drafting
+from .learned_acceptance import trials_of
+from .learned_costs import MOST_ROWS_OF_A_ROUND
 from .statistics import Speculation
 from .target import Target, Verified
 
@@ -24,11 +27,11 @@ def decode(
     drafter: Drafter,
     borrowed: BorrowedParts,
     answers: Answers,
-    budget: DraftBudget,
+    plan: Plan,
     generation_config: GenerationConfig,
     conversation: ConversationCache | None = None,
 ) -> Speculation:
-    """Extend `answers` until all are finished; with `budget.depth == 0` this is plain decoding, one token a round,
+    """Extend `answers` until all are finished. Rounds for which `plan` has no depth are plain decoding, a token each,
     save for tokens that a row's processors force.
 
     Every round verifies a tree for each row that has not ended; a row that ends leaves the batch. In a `conversation`,
@@ -46,19 +49,24 @@ def decode(
         live = answers.unfinished()
         if 0 < len(live) < len(answers.rows):
             target.select(live)
-        if budget.depth > 0 and (live or conversation is not None):
+        if plan.may_draft and (live or conversation is not None):
             read = live or [0]
             first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
             drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
         del prompts
 
-    temperature = _proposal_temperature(budget, generation_config)
     while live:
-        with speculation.timing("other"):
-            before = dict(speculation.seconds)
-            rows = [answers.rows[row] for row in live]
+        budget = plan.next_budget()
+        rows = [answers.rows[row] for row in live]
+        levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
+        if drafting is not None and budget.limited_to(max(levels)).depth > 0 and not drafting.has_read_prompts:
+            with speculation.timing("prefill"):
+                drafting.read_prompts()
+        with speculation.round():
+            waiting = 0 if drafting is None else drafting.waiting
+            temperature = _proposal_temperature(budget, generation_config)
             known = [constraints[row] for row in live]
-            trees, forced = _propose(target, drafting, rows, budget, temperature, known, speculation)
+            trees, forced = _propose(drafting, rows, levels, budget, temperature, known, speculation)
             with speculation.timing("verify"), target.model._optimize_model_for_decode():
                 verified = target.verify(trees)
                 if verified[0].logits.device.type != "cpu":
@@ -67,8 +75,7 @@ def decode(
             walks = [walk(*row) for row in zip(trees, verified, rows, strict=True)]
             target.keep([path for path, _ in walks])
             for row, tree, (path, _), run in zip(live, trees, walks, forced, strict=True):
-                accepted = len(path) - 1
-                speculation.record(row, accepted=accepted, drafted=len(tree) - 1, forced=min(run, accepted))
+                speculation.record(row, tree, path, run)
             answers.stream()
 
             unfinished = answers.unfinished()
@@ -79,12 +86,14 @@ def decode(
                     drafting.select(left)
             read = left if conversation is None else [0]
             if read and drafting is not None:
-                with speculation.timing("draft"):
-                    _extend(drafting, [verified[index] for index in read], [walks[index] for index in read])
-            live = unfinished
-        # `other` took the time of the whole round: what the models used of it is counted above.
-        for part in ("draft", "verify"):
-            speculation.seconds["other"] -= speculation.seconds[part] - before[part]
+                _follow(drafting, [verified[index] for index in read], [walks[index] for index in read])
+        # Steps through a run, and catching up, are no cost of another round.
+        is_usual = waiting <= MOST_ROWS_OF_A_ROUND and not any(forced)
+        plan.learn(_round(speculation, budget.top_k, is_usual, rows, trees, walks, forced))
+        live = unfinished
+    if drafting is not None and conversation is not None:
+        with speculation.timing("draft"):
+            drafting.catch_up()
     return speculation
 
 
@@ -115,9 +124,9 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
 
 
 def _propose(
-    target: Target,
     drafting: Drafting | None,
     rows: Sequence[Answer],
+    levels: Sequence[int],
     budget: DraftBudget,
     temperature: float | None,
     constraints: Sequence[Sequence[DraftConstraint]],
@@ -126,19 +135,19 @@ def _propose(
     """Each row's next tree, only the root where nothing is drafted or the limits leave no room for a draft; and how
     many tokens of it are forced."""
     if any(constraints):
-        return _propose_guided(target, drafting, rows, budget, temperature, constraints, speculation)
+        return _propose_guided(drafting, rows, levels, budget, temperature, constraints, speculation)
     nothing = [0] * len(rows)
-    if drafting is None:
+    budgets = [budget.limited_to(most) for most in levels]
+    if drafting is None or all(each.depth == 0 for each in budgets):
         return [DraftTree.root_only(row.ids[0, -1]) for row in rows], nothing
-    levels = [target.exact_levels(index, min(budget.depth, row.tokens_left - 1)) for index, row in enumerate(rows)]
     with speculation.timing("draft"):
-        return drafting.propose([budget.limited_to(count) for count in levels], temperature), nothing
+        return drafting.propose(budgets, temperature), nothing
 
 
 def _propose_guided(
-    target: Target,
     drafting: Drafting | None,
     rows: Sequence[Answer],
+    levels: Sequence[int],
     budget: DraftBudget,
     temperature: float | None,
     constraints: Sequence[Sequence[DraftConstraint]],
@@ -146,7 +155,6 @@ def _propose_guided(
 ) -> tuple[list[DraftTree], list[int]]:
     """As `_propose`, with what the rows' processors know about the next tokens beforehand."""
     with speculation.timing("draft"):
-        levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
         guidances = [
             RoundGuidance(own, row.ids[0].tolist(), most)
             for own, row, most in zip(constraints, rows, levels, strict=True)
@@ -157,13 +165,34 @@ def _propose_guided(
         return propose_guided(drafting, roots, budgets, temperature, guidances), forced
 
 
-def _extend(drafting: Drafting, verified: Sequence[Verified], walks: Sequence[tuple[list[int], list[int]]]) -> None:
-    """Let the drafter read what was accepted in each row."""
+def _follow(drafting: Drafting, verified: Sequence[Verified], walks: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Let the drafter know what was accepted in each row."""
     device = verified[0].features.device
     features = [
         each.features[:, torch.tensor(path, device=device)] for each, (path, _) in zip(verified, walks, strict=True)
     ]
-    drafting.extend(features, [torch.tensor([tokens], device=device) for _, tokens in walks])
+    drafting.follow(features, [torch.tensor([tokens], device=device) for _, tokens in walks])
+
+
+def _round(
+    speculation: Speculation,
+    top_k: int,
+    is_usual: bool,
+    rows: Sequence[Answer],
+    trees: Sequence[DraftTree],
+    walks: Sequence[tuple[list[int], list[int]]],
+    forced: Sequence[int],
+) -> Round:
+    """What the plan learns from. Forced tokens are no drafter's merit."""
+    paths = [path for path, _ in walks]
+    by_row = list(zip(rows, trees, paths, forced, strict=True))
+    return Round(
+        speculation.costs_of_round(trees, top_k, is_usual),
+        [trial for row, tree, path, run in by_row for trial in trials_of(tree, path, row.finished, run)],
+        emitted=sum(len(path) - min(run, len(path) - 1) for path, run in zip(paths, forced, strict=True)),
+        forced=max(forced),
+        is_tail=any(row.finished for row in rows),
+    )
 
 
 def _proposal_temperature(budget: DraftBudget, generation_config: GenerationConfig) -> float | None:

@@ -29,10 +29,11 @@ from hf_mmspec.modeling import DraftBudget, Drafter
 from hf_mmspec.modeling.binding import unwrap
 
 from .answers import Answers
-from .budget import BUDGET_FIELDS, resolve_budget
+from .budget import BUDGET_FIELDS
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
+from .controller import plan_budget
 from .conversation_cache import ConversationCache
 from .loop import decode
 from .side_by_side import check_no_budget, check_no_other_way
@@ -89,11 +90,11 @@ def speculative_decoding(
     if compiled is not None and len(answers.rows) > 1:
         logger.warning_once("a compiled target runs uncompiled here where a batch has several rows.")
         compiled = None
-    budget = resolve_budget(plain, assistant_model, generation_config, len(answers.rows))
+    plan = plan_budget(plain, assistant_model, generation_config, answers.tokens_left, len(answers.rows))
     cache_is_wanted = cache_is_users or bool(generation_config.return_dict_in_generate)
     feature_layers = assistant_model.feature_layers_of(model)
     with capture(plain.get_decoder(), feature_layers) as captured:
-        room = answers.tokens_left + budget.total_tokens
+        room = answers.tokens_left + plan.most_tokens
         target = (
             Target(plain, model_kwargs, captured, room, cache_is_wanted)
             if compiled is None
@@ -101,8 +102,9 @@ def speculative_decoding(
         )
         cache = model_kwargs["cache"]
         conversation = cache if isinstance(cache, ConversationCache) else None
-        speculation = decode(target, assistant_model, borrowed, answers, budget, generation_config, conversation)
+        speculation = decode(target, assistant_model, borrowed, answers, plan, generation_config, conversation)
     answers.end()
+    plan.end(model.device.type != "cpu" or speculation.was_quiet)
 
     cache = target.finish(answers.new_tokens)
     if not generation_config.return_dict_in_generate:

@@ -183,7 +183,7 @@ class Target:
         """One forward over all nodes of all rows' trees, on top of the cache, each node seeing only its own path."""
         batch = TreeBatch.of(trees, spare=int(self._in_step))
         self.cache.go_on_after(self._lengths, batch.tokens.shape[1])
-        masks = self._tree_masks(batch)
+        masks = None if self._is_plain_step(batch) else self._tree_masks(batch)
         inputs = self._verify_inputs(batch, mask_for_wrapper(masks, self.model.config))
         with masks_for_decoder(self.model.get_decoder(), masks, self.model.config), self._captured.listening():
             outputs = self.model(**inputs, return_dict=True)
@@ -205,6 +205,10 @@ class Target:
             )
             for row, tree in enumerate(trees)
         ]
+
+    def _is_plain_step(self, trees: TreeBatch) -> bool:
+        """Whether it is a step of plain decoding, which `generate` makes without a mask too."""
+        return trees.tokens.shape == (1, 1) and self._padding is None and self._windows.window is None
 
     def _tree_masks(self, trees: TreeBatch) -> Masks:
         return tree_attention_mask(trees, self._lengths, self._padding, self._windows, self._dtype, self._device)

@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from hf_mmspec.generation.answers import Answers
+from hf_mmspec.generation.controller import FixedPlan
 from hf_mmspec.generation.loop import decode
 from hf_mmspec.modeling import DraftBudget, TargetPrompt
 
@@ -79,7 +80,7 @@ def test_every_row_keeps_its_own_distribution(name, mode):
     prompts, accepted = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 0, 1], [3, 2, 3]]), 0
     for _ in range(CALLS):
         answers = Answers(prompts, LogitsProcessorList([Warp()]), StoppingCriteriaList([Length()]), Config, None)
-        speculation = decode(target, drafter, target.borrowed(), answers, BUDGETS[mode], Config)
+        speculation = decode(target, drafter, target.borrowed(), answers, FixedPlan(BUDGETS[mode]), Config)
         accepted += sum(speculation.accepted)
         for row, answer in enumerate(answers.rows):
             a, b, c = answer.ids[0, 3:6].tolist()

@@ -7,9 +7,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.generation import budget, cost_cache, costs
-from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, forecast, resolve_budget
-from hf_mmspec.generation.costs import ForwardCosts, measure_costs, measure_verify
+from hf_mmspec.generation import controller, cost_cache, costs
+from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, forecast
+from hf_mmspec.generation.controller import plan_budget
+from hf_mmspec.generation.costs import CostRecord, ForwardCosts, measure_costs, measure_verify
+from hf_mmspec.generation.steadiness import Timings
 from hf_mmspec.modeling import DraftBudget, ViSpecDrafter
 
 from .tiny import llava, llava_prompt, qwen
@@ -58,6 +60,8 @@ def test_a_large_batch_drafts_less_and_in_the_end_nothing():
 def test_a_batch_is_measured_with_its_rows(monkeypatch, tmp_path):
     """Once for each power of two, under a key of its own; the forwards have that many rows."""
     monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(Timings, "is_steady", True)
+    monkeypatch.setattr(costs, "_are_credible", lambda numbers: True)
     cost_cache.forget()
     target, rows = llava(), []
     drafter = ViSpecDrafter.from_target(target)
@@ -65,7 +69,7 @@ def test_a_batch_is_measured_with_its_rows(monkeypatch, tmp_path):
         lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
     )
     for batch in (1, 3, 4):
-        resolve_budget(target, drafter, GenerationConfig(), batch)
+        plan_budget(target, drafter, GenerationConfig(), 100, batch)
     handle.remove()
     assert set(rows) == {1, 4}
     verified = {int(file.stem.partition("-")[2] or 1) for file in tmp_path.iterdir()}
@@ -203,13 +207,27 @@ def resolve(target, drafter, **given):
     config = GenerationConfig()
     for name, value in given.items():
         setattr(config, name, value)
-    return resolve_budget(target, drafter, config)
+    return plan_budget(target, drafter, config, tokens_left=100).next_budget()
 
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
+    """An empty cache, on a machine that counts as quiet."""
     monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(Timings, "is_steady", True)
+    monkeypatch.setattr(costs, "_are_credible", lambda numbers: True)
     return tmp_path
+
+
+@pytest.fixture
+def paper_machine(monkeypatch):
+    """Sets the costs that every request starts from."""
+
+    def use(growth):
+        record = CostRecord(machine(growth), in_doubt=False, keys=("", ""))
+        monkeypatch.setattr(controller, "cost_record", lambda *models: record)
+
+    return use
 
 
 @pytest.mark.parametrize("family", [llava, qwen])
@@ -243,7 +261,7 @@ def test_measured_once_and_kept_on_disk(own_cache, monkeypatch):
     first = costs.cached_costs(target, drafter)
     assert len(list(own_cache.glob("*.json"))) == 2 and not list(own_cache.glob("*.tmp"))
     monkeypatch.setattr(cost_cache, "_known", {})  # a new process
-    monkeypatch.setattr(costs, "measure_verify", lambda target: pytest.fail("measured again"))
+    monkeypatch.setattr(costs, "_time_verify", lambda *arguments: pytest.fail("measured again"))
     assert costs.cached_costs(target, drafter) == first
 
 
@@ -284,8 +302,8 @@ def test_key_knows_dtype_threads_attention_and_drafter():
     assert cost_cache.fingerprint(llava(seed=1)) == cost_cache.fingerprint(target)
 
 
-def test_request_wins_over_drafter_and_drafter_over_the_machine(monkeypatch):
-    monkeypatch.setattr(budget, "cached_costs", lambda *models: machine(FLAT))
+def test_request_wins_over_drafter_and_drafter_over_the_machine(paper_machine):
+    paper_machine(FLAT)
     target = llava()
     drafter = untrained(target, acceptance_by_depth=[0.8, 0.7])
     assert resolve(target, drafter).total_tokens > 1
@@ -297,15 +315,15 @@ def test_request_wins_over_drafter_and_drafter_over_the_machine(monkeypatch):
 
 
 def test_a_complete_wish_measures_nothing(monkeypatch):
-    monkeypatch.setattr(budget, "cached_costs", lambda *models: pytest.fail("measured"))
+    monkeypatch.setattr(controller, "cost_record", lambda *models: pytest.fail("measured"))
     target = llava()
     drafter = untrained(target)
     given = {"draft_depth": 3, "draft_top_k": 4, "draft_total_tokens": 12}
     assert resolve(target, drafter, **given) == DraftBudget(3, 4, 12, "tree")
 
 
-def test_automatic_off_for_a_drafter_that_was_measured_to_be_useless(monkeypatch):
-    monkeypatch.setattr(budget, "cached_costs", lambda *models: machine(STEEP))
+def test_automatic_off_for_a_drafter_that_was_measured_to_be_useless(paper_machine):
+    paper_machine(STEEP)
     target = llava()
     assert resolve(target, untrained(target, acceptance_by_depth=[0.01])).depth == 0
 

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from hf_mmspec.generation import cost_cache
-from hf_mmspec.generation.cost_cache import remembered
+from hf_mmspec.generation import cost_cache, costs
+from hf_mmspec.generation.cost_cache import Measured, remembered
 from hf_mmspec.generation.costs import cached_costs
+from hf_mmspec.generation.steadiness import Timings
 from hf_mmspec.modeling import ViSpecDrafter
 
 from .test_budget import ORIGINAL_CACHE_FOLDER
 from .tiny import llava
 
 HOMES = ("HF_MMSPEC_CACHE", "HF_HOME", "XDG_CACHE_HOME")
-SOUND = {0: 0.5, 1: 0.25}
+SOUND = Measured({0: 0.5, 1: 0.25})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_sound_file_is_believed(folder):
     (folder / "key.json").write_text('{"0": 0.5, "1": 0.25, "8": 1}')
-    assert remembered("key", lambda: pytest.fail("measured"), (0, 1)) == {0: 0.5, 1: 0.25, 8: 1.0}
+    assert remembered("key", lambda: pytest.fail("measured"), (0, 1)).numbers == {0: 0.5, 1: 0.25, 8: 1.0}
 
 
 @pytest.mark.parametrize(
@@ -67,19 +68,21 @@ def test_a_sound_file_is_believed(folder):
 )
 def test_a_damaged_file_is_measured_again_and_mended(folder, monkeypatch, text):
     (folder / "key.json").write_text(text)
-    assert remembered("key", lambda: SOUND, (0, 1)) == SOUND
+    assert remembered("key", lambda: SOUND, (0, 1)).numbers == SOUND.numbers
     monkeypatch.setattr(cost_cache, "_known", {})  # a new process
-    assert remembered("key", lambda: pytest.fail("measured again"), (0, 1)) == SOUND
+    assert remembered("key", lambda: pytest.fail("measured again"), (0, 1)).numbers == SOUND.numbers
 
 
 @pytest.mark.parametrize("text", ['{"8": 0.1}', '{"0": 0.1}', '{"1": 0.1}'])
 def test_costs_that_a_budget_cannot_be_chosen_from_are_measured_again(folder, monkeypatch, text):
+    monkeypatch.setattr(Timings, "is_steady", True)
+    monkeypatch.setattr(costs, "_are_credible", lambda numbers: True)
     target = llava()
     drafter = ViSpecDrafter.from_target(target)
     cached_costs(target, drafter)
     for path in folder.glob("*.json"):
         path.write_text(text)
     monkeypatch.setattr(cost_cache, "_known", {})  # a new process
-    costs = cached_costs(target, drafter)
-    assert costs.round_seconds(16, 3, 2) > 0 and costs.growth(16) > 0
+    found = cached_costs(target, drafter)
+    assert found.round_seconds(16, 3, 2) > 0 and found.growth(16) > 0
     assert text not in [path.read_text() for path in folder.glob("*.json")]

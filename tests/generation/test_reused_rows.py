@@ -67,7 +67,9 @@ def rows_read(model, name, shape, monkeypatch):
             )
             output, _ = run(model, inputs, assistant_model=drafter, **SHAPES[shape])
         assert output.sequences.tolist() == ids.tolist()
-        per_round = output.speculation.accepted[:-1]  # nothing is read behind the last round
+        # What is accepted is read when a later round drafts.
+        last_drafted = max(number for number, levels in enumerate(output.speculation.levels) if levels)
+        per_round = output.speculation.accepted[:last_drafted]
         read += sum(rows[1:]) - len(per_round)  # without the prompt and without the bonus tokens
         accepted += sum(per_round)
     return read, accepted

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_mmspec.generation import strategy
+from hf_mmspec.generation.controller import FixedPlan
 from hf_mmspec.modeling import FAMILIES, DraftBudget
 from hf_mmspec.modeling.tree_growth import Rows, grow_chains, grow_trees, sample_chains
 from tests.generation import tiny
@@ -121,6 +122,6 @@ def test_same_tokens_as_generate_whatever_the_thresholds(family, mode, sampled, 
     plain = target.generate(**inputs, **options)
     for level, node in [(0.0, 0.02), (0.03, 0.0), (0.05, 0.03), (1.0, 1.0)]:
         budget = DraftBudget(6, 3, 19, mode, level_threshold=level, node_threshold=node)
-        monkeypatch.setattr(strategy, "resolve_budget", lambda *_, chosen=budget: chosen)
+        monkeypatch.setattr(strategy, "plan_budget", lambda *_, chosen=budget: FixedPlan(chosen))
         torch.manual_seed(1)
         assert torch.equal(target.generate(**inputs, **options, assistant_model=drafter), plain)
