@@ -34,7 +34,7 @@ class TasksRecipe:
     """Length and speed; a step takes `group` lessons of similar length."""
 
     name: str = "tasks"
-    steps: int = 720
+    steps: int = 1120
     lr: float = 4e-4
     group: int = 4
     warmup: int = 20
