@@ -107,7 +107,7 @@ def test_loop_efficiency_is_what_the_definitions_say(report):
 def test_growth_from_the_rounds_gives_the_share_of_verification(target, drafter):
     """Three tokens a round of 0.3 s, 0.24 of them in the target; stock needs 0.2 s a token."""
     speculation = Speculation([2] * 4, [5] * 4, {"prefill": 0.5, "draft": 0.2, "verify": 0.96, "other": 0.04})
-    ours, stock = Run([1] * 13, 2.0, 1.2, 12, speculation=speculation), Run([1] * 13, 3.0, 2.4, 12, 13)
+    ours, stock = Run([[1] * 13], 2.0, 1.2, 12, speculation=speculation), Run([[1] * 13], 3.0, 2.4, 12, 13)
     results = protocol.Results(
         0.0,
         {STOCK: {"all": [[stock]]}, "vispec": {"all": [[ours]]}},
@@ -186,7 +186,7 @@ def test_a_budget_that_cannot_be_read_is_an_error(drafter, text):
 
 def test_growth_is_interpolated_where_a_slow_target_was_not_timed(target, monkeypatch):
     monkeypatch.setattr(protocol, "measure_verify", lambda *_, **__: {1: 2.0, 9: 4.0})
-    run = Run([1], 1.0, 1.0, 1, speculation=Speculation(accepted=[0], drafted=[4]))
+    run = Run([[1]], 1.0, 1.0, 1, speculation=Speculation(accepted=[0], drafted=[4]))
     assert protocol._verify_growth(target, {"vispec": [run]}) == {"vispec": 1.5}
 
 
@@ -199,7 +199,7 @@ def test_the_largest_size_is_timed_early_so_that_the_rest_lies_between(target, m
 
     monkeypatch.setattr(protocol, "measure_verify", only_the_first_three)
     drafted = {"a": 3, "b": 7, "c": 15, "d": 31}
-    rows = {name: [Run([1], 1.0, 1.0, 1, speculation=Speculation([0], [count]))] for name, count in drafted.items()}
+    rows = {name: [Run([[1]], 1.0, 1.0, 1, speculation=Speculation([0], [count]))] for name, count in drafted.items()}
     growth = protocol._verify_growth(target, rows)
     assert asked == [1, 32, 16, 8, 4]
     assert growth == pytest.approx({"a": 1.3, "b": 1.7, "c": 2.5, "d": 4.1})

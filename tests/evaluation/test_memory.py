@@ -99,7 +99,7 @@ def test_a_bench_is_not_lost_for_a_memory_measurement_that_fails(target, process
     monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
     monkeypatch.setattr(loading, "load_drafter", lambda *_: drafter)
     settings = Settings(tasks=("scene",), samples=1, repetitions=1, max_new_tokens=3)
-    run = flow.Run(None, "auto", [Entry("vispec", "d")], (), settings, open_data(["embedded"], 1), Source(""))
+    run = flow.Run(None, "auto", [Entry("vispec", "d")], settings, open_data(["embedded"], 1), Source(""))
     console, file = Console(record=True), tmp_path / "bench.json"
     report = flow.show_bench(run, console, flow.Files(file))
     assert report["summary"]["vispec"]["peak_memory_ratio"] is None and file.exists()
