@@ -16,8 +16,8 @@ DEFINITIONS = {
     "prompts; median over repetitions. Decode-only: tokens emitted after the first emission, over the time from the "
     "first emission to the last (seen by a streamer), so image encoding and prefill are outside.",
     "slowest_prompt": "The prompt with the smallest decode speed-up (the median over repetitions): its `task`, its "
-    "`number` in the task, from 0, and its `decode_speedup`. In batches, which are timed as a whole, the slowest batch "
-    "and its number. Null where no answer went on after its first token.",
+    "`number` in the task, from 0, and its `decode_speedup`. In batches, which are timed as a whole, the slowest of "
+    "them and its number. Null where no answer went on after its first token.",
     "end_to_end_speedup": "The same with all new tokens over the time of the whole `generate` call, image encoding "
     "and prefill included; image preprocessing and tokenisation are outside on both sides.",
     "time_to_first_token": "Seconds from the call of `generate` to the first emission: image or video encoding and "

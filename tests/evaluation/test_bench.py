@@ -8,6 +8,7 @@ import torch
 from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import bench as protocol
 from hf_mmspec.evaluation.bench import Settings, run_bench
+from hf_mmspec.evaluation.budgets import GRID, expand_budgets, parse_budget
 from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import to_markdown
@@ -171,6 +172,16 @@ def test_accuracy_is_left_out_where_nothing_can_grade(target, processor, drafter
     assert by_task["mine"]["accuracy"] is None and by_task["scene"]["accuracy"] is not None
     assert report["summary"]["a"]["accuracy"] is None
     assert "| a | mine |" in to_markdown(report)
+
+
+def test_the_grid_has_chains_and_trees_with_and_without_thresholds(drafter):
+    parsed = [parse_budget(each) for each in expand_budgets(["depth=2", GRID, "depth=2"])]
+    assert parsed[0] == {"draft_depth": 2} and len(parsed) == 23
+    fixed = [each for each in parsed[1:] if "draft_depth" in each]
+    assert {each["draft_top_k"] for each in fixed} == {1, 2, 3, 4}
+    assert {each["draft_total_tokens"] for each in fixed} == {8, 16, 32}
+    assert all(each["draft_depth"] == each["draft_total_tokens"] - 1 for each in fixed if each["draft_top_k"] == 1)
+    assert [{**each, "draft_depth": None} for each in fixed] == [{**each, "draft_depth": None} for each in parsed[12:]]
 
 
 def test_a_budget_that_is_given_twice_counts_once(drafter):

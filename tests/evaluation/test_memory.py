@@ -48,6 +48,14 @@ def test_peak_is_printed_as_json(folders, data, blind, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["peak_bytes"] > 2**20
 
 
+def test_a_batch_is_answered_as_one(folders, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(memory, "answer", lambda target, inputs, *_: calls.append(inputs["input_ids"].shape[0]))
+    question = Question(folders[0], "float32", 4, batch=2)
+    memory.main([json.dumps({"question": asdict(question), "entry": None}), str(torch.get_num_threads())])
+    assert calls == [2] and json.loads(capsys.readouterr().out)["peak_bytes"] > 0
+
+
 def test_ratios_are_by_drafter_over_the_target_alone(monkeypatch):
     peaks = {None: 100, "d": 110, "e": 125}
     asked = []

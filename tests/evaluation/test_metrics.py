@@ -11,6 +11,7 @@ from hf_mmspec.evaluation.metrics import (
     end_to_end_rate,
     interval,
     round_shares,
+    slowest,
     speedup,
     verify_growth,
 )
@@ -68,6 +69,29 @@ def test_speedup_is_the_median_over_repetitions_with_an_interval_around_it():
     assert 2.0 <= low < ratio < high <= 9.0
     assert interval(decode_rate, ours, stock) == (low, high)
     assert speedup(end_to_end_rate, ours, stock) == pytest.approx(1.0)
+
+
+def test_the_slowest_call_is_found_by_its_median():
+    """By prompt 2.0, 0.9 (once 3.0, once 0.5) and nothing to measure."""
+
+    def repetition(*seconds):
+        return [Run([[1] * 11], 2.0, each, 10) for each in seconds] + [Run([[1]], 1.0, 0.0, 0)]
+
+    stock = [repetition(1.8, 1.8)] * 3
+    assert slowest([repetition(0.9, s) for s in (2.0, 0.6, 3.6)], stock) == (1, pytest.approx(0.9))
+    assert slowest([[Run([[1]], 1.0, 0.0, 0)]], [[Run([[1]], 1.0, 0.0, 0)]]) is None
+
+
+def test_a_batch_counts_rows_and_rounds():
+    """Two rows: one takes part in three rounds, the other in one; stock needs eight steps for the longer."""
+    seconds = {"prefill": 0.0, "draft": 0.3, "verify": 0.6, "other": 0.0}
+    speculation = Speculation([2, 1, 2, 0], [4] * 4, seconds, row_of=[0, 1, 0, 0], batch=2)
+    stock = [Run([[1] * 9, [1] * 3], 3.0, 2.0, 10)]
+    found = acceptance([Run([[1] * 9, [1] * 3], 1.0, 0.9, 10, speculation=speculation)])
+    assert found["acceptance_length"] == pytest.approx(9 / 4) and found["rounds"] == 4
+    assert found["acceptance_by_position"] == [1, 1]  # without the last round of either row
+    assert end_to_end_rate(stock) == pytest.approx(12 / 3)
+    assert verify_growth([speculation], stock) == pytest.approx(0.2 / (2 / 8))
 
 
 def test_break_even_and_shares_of_a_round():

@@ -53,6 +53,13 @@ def test_strata_tell_long_answers_from_short_ones():
     assert "| d | 64 to 64 image tokens | 6 |" in text
 
 
+def test_the_slowest_prompt_is_named():
+    report = make_report([results([range(61)] * 3, [64] * 3, [4, 2, 6])], Settings(), machine_facts())
+    expected = {"task": "all", "number": 1, "decode_speedup": pytest.approx(2)}
+    assert report["rows"][0]["slowest_prompt"] == report["summary"]["d"]["slowest_prompt"] == expected
+    assert "slowest prompt 2.00x (all 1)" in to_markdown(report)
+
+
 def test_repetition_is_the_share_of_ngrams_that_came_before():
     assert repeated_share(FRESH) == 0 and repeated_share(FRESH[:5]) == 0 and repeated_share([]) == 0
     assert repeated_share(LOOPING) == pytest.approx(1 - 5 / 53)
