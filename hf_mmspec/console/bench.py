@@ -39,7 +39,6 @@ class Run:
     Args:
         model, dtype, quantize: as `load_target` takes them.
         entries: the drafters, at least one.
-        budgets: draft budgets to measure besides the usual one.
         sources: opened from `settings.data` with `options`.
         options: what is said about the sources, see `open_data`.
         memory: whether peak memory is measured, in processes of their own.
@@ -48,7 +47,6 @@ class Run:
     model: str | None
     dtype: str
     entries: Sequence[Entry]
-    budgets: Sequence[str]
     settings: Settings
     sources: Mapping[str, Conversations]
     options: Source
@@ -77,9 +75,10 @@ def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
     draw = _plotter() if files.plots else None  # matplotlib may be missing: better known before than after
     with console.status("loading the models") as status:
         target, processor = loading.load_target(run.model, run.dtype, run.quantize)
-        contenders = contenders_with(load_drafters(run.entries, target), run.budgets)
+        contenders = contenders_with(load_drafters(run.entries, target), run.settings.budgets, run.settings.batch)
         status.update("reading the prompts")
         prompts = collect_prompts(target, processor, run.sources, run.settings.samples, run.settings.tasks)
+        run.settings.check_tasks(prompts.by_task)
         status.update("warming up")
         results = [
             run_bench(target, processor, contenders, prompts.by_task, run.settings, temperature, status.update)
@@ -105,7 +104,7 @@ def _plotter() -> Any:
 
 def _memory(run: Run, console: Console) -> dict[str, float]:
     source = replace(run.options, data=run.settings.data[0])
-    question = Question(run.model, run.dtype, _MEMORY_TOKENS, source, run.quantize)
+    question = Question(run.model, run.dtype, _MEMORY_TOKENS, source, run.quantize, run.settings.batch)
     try:
         return peak_memory_ratios(question, run.entries)
     except MeasurementError as error:  # the rest took much longer to measure, and is not lost for it

@@ -3,15 +3,19 @@
 Measures nothing itself (`bench.py`); heavy imports happen inside, so that help answers at once.
 """
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from hf_mmspec.evaluation.budgets import parse_budget
+from hf_mmspec.evaluation.budgets import expand_budgets, parse_budget
+from hf_mmspec.evaluation.task_options import parse_together, parse_token_limits
 
 from .choices import DTYPES, check_choice, check_quantize
+
+_NEW_TOKENS = 160
 
 
 def bench(
@@ -38,16 +42,25 @@ def bench(
     quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all of the data.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3.")] = None,
+    together: Annotated[
+        list[str] | None, typer.Option(help='Tasks for a row of their own, as "scene,chart". Repeat for several.')
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts of a task that are answered together.")] = 1,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Prompts per task. Default: 12, quick 3, or more to fill the last batch.")
+    ] = None,
     repetitions: Annotated[int | None, typer.Option(min=1, help="Default: 3, quick 1.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 160,
+    max_new_tokens: Annotated[
+        str, typer.Option(help='Length limit of an answer, and of tasks by name: "128,chat=64". Default: 160.')
+    ] = str(_NEW_TOKENS),
     split: Annotated[
         str | None, typer.Option(help="Of the data; of the embedded one val is for choosing settings. Default: test.")
     ] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
     pictures: Annotated[str | None, typer.Option(help="Folder that paths of pictures start from.")] = None,
     budget: Annotated[
-        list[str] | None, typer.Option(help='A draft budget to measure too, as "depth=8,top_k=2". Repeat for several.')
+        list[str] | None,
+        typer.Option(help='A draft budget to measure too: "depth=8,top_k=2", or grid for many. Repeat for several.'),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of their own.")] = True,
     prompt_column: Annotated[str | None, typer.Option(help="Column of the prompts. Default: guessed.")] = None,
@@ -58,7 +71,9 @@ def bench(
     """Stock decoding, our loop, prompt lookup and the drafters take turns; every answer is checked."""
     check_quantize(quantize)
     _check(dtype, model, drafter, text_only)
-    for each in budget or ():
+    limit, task_limits = parse_token_limits(max_new_tokens)
+    budgets = expand_budgets(budget or ())
+    for each in budgets:
         parse_budget(each)
     from hf_mmspec.console.bench import Files, Run, show_bench
     from hf_mmspec.console.session import use_threads
@@ -71,18 +86,24 @@ def bench(
     settings = Settings(
         data=tuple(data or (EMBEDDED,)),
         tasks=tuple(task) if task else None,
-        samples=samples or (3 if quick else 12),
+        samples=samples or batch * ceil((3 if quick else 12) / batch),
         repetitions=repetitions or (1 if quick else 3),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=limit or _NEW_TOKENS,
+        task_max_new_tokens=task_limits,
         temperatures=tuple(dict.fromkeys(temperature or (0.0,))),
         split=split,
+        batch=batch,
+        together=tuple(map(parse_together, together or ())),
+        budgets=budgets,
     )
+    if task:
+        settings.check_tasks(task)  # without a list, tasks are known when the prompts are
     columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
     options = Source(settings.data[0], split, subset, columns, pictures=pictures)
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
     sources = open_data(settings.data, settings.samples, options)
     use_threads(threads)
-    run = Run(model, dtype, entries, tuple(budget or ()), settings, sources, options, memory, quantize)
+    run = Run(model, dtype, entries, settings, sources, options, memory, quantize)
     report = show_bench(run, Console(), Files(json_file, markdown, plots))
     raise typer.Exit(_exit_code(report))
 

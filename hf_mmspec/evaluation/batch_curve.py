@@ -20,7 +20,7 @@ from hf_mmspec.data import Conversation, Source, model_inputs, open_source
 from hf_mmspec.demo import load_default
 from hf_mmspec.generation import Speculation
 
-from .contenders import STOCK, Contender, answer_batch
+from .contenders import STOCK, Contender, answer
 from .identity import find_difference
 from .loading import default_drafter, load_drafter
 from .machine import machine_facts
@@ -69,11 +69,11 @@ def measure_point(
     inputs = to_target(model_inputs(processor, conversations), target)
     pair = (Contender(STOCK), contender)
     for each in pair:
-        answer_batch(target, inputs, each, _WARM_UP_TOKENS)
+        answer(target, inputs, each, _WARM_UP_TOKENS)
     runs: list[list[Any]] = [[], []]
     for repetition in range(repetitions):
         for index in (0, 1) if repetition % 2 == 0 else (1, 0):
-            runs[index].append(answer_batch(target, inputs, pair[index], max_new_tokens))
+            runs[index].append(answer(target, inputs, pair[index], max_new_tokens))
     rates = [median(run.decode_tokens / run.decode_seconds for run in each) for each in runs]
     seconds = [median(run.seconds for run in each) for each in runs]
     speculation = runs[1][0].speculation or Speculation()

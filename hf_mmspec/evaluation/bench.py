@@ -4,8 +4,8 @@ Runs and collects; `metrics.py` makes numbers of it and `report.py` a document.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from hf_mmspec.demo import grade
 from hf_mmspec.generation.costs import ForwardCosts, measure_verify
 
+from .batches import Batch, in_batches
 from .contenders import STOCK, Contender, Run, answer
 from .identity import Difference, find_difference
 from .prompts import EMBEDDED, Prompt
@@ -35,8 +36,12 @@ class Settings:
         samples: prompts per task.
         repetitions: how often each contender answers each prompt.
         max_new_tokens: as for `generate`.
+        task_max_new_tokens: the same for tasks that have a limit of their own.
         temperatures: each is a run of its own; 0 is greedy decoding.
         split: of the data; None for its own default.
+        batch: prompts of one task that a call of `generate` answers together.
+        together: groups of tasks that get a row of the report of their own.
+        budgets: draft budgets that each drafter is measured with besides its usual one.
     """
 
     data: tuple[str, ...] = (EMBEDDED,)
@@ -46,6 +51,17 @@ class Settings:
     max_new_tokens: int = 160
     temperatures: tuple[float, ...] = (0.0,)
     split: str | None = None
+    batch: int = 1
+    together: tuple[tuple[str, ...], ...] = ()
+    budgets: tuple[str, ...] = ()
+    task_max_new_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def check_tasks(self, tasks: Iterable[str]) -> None:
+        """Raises ValueError where something is said about a task that is none of `tasks`."""
+        known = list(tasks)
+        for task in (*self.task_max_new_tokens, *itertools.chain(*self.together)):
+            if task not in known:
+                raise ValueError(f"the task {task!r} is not measured: the tasks are {', '.join(known)}")
 
 
 @dataclass
@@ -53,7 +69,7 @@ class Results:
     """All runs at one temperature, and what was checked on them.
 
     Args:
-        runs: `runs[contender][task]` is `[repetition][prompt]`.
+        runs: `runs[contender][task]` is `[repetition][call]`; a call answers a prompt, or a batch of them.
         differences: `differences[contender][task]` has an entry per prompt, None where the answers are equal. Empty
             where answers are sampled.
         accuracy: `accuracy[contender][task]`, the mean grade of the first repetition; None where the data brings no
@@ -85,23 +101,26 @@ def run_bench(
     Args:
         progress: told in a few words what is being run.
     """
-    for contender in contenders:  # kernels, memory and the automatic draft budget are paid for outside of the clock
-        answer(target, next(iter(prompts.values()))[0].inputs, contender, _WARM_UP_TOKENS, temperature)
+    batches = {task: in_batches(target, processor, each, settings.batch) for task, each in prompts.items()}
+    for contender, batch in itertools.product(contenders, _one_of_each_size(batches)):
+        # kernels, memory and the automatic draft budget are paid for outside of the clock
+        answer(target, batch.inputs, contender, _WARM_UP_TOKENS, temperature)
     runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
     growth: dict[str, list[float]] = {}
     for repetition, task in itertools.product(range(settings.repetitions), prompts):
         progress(f"{task} at T = {temperature:g}: repetition {repetition + 1} of {settings.repetitions}")
-        rows = _take_turns(target, prompts[task], contenders, settings.max_new_tokens, temperature)
-        for name, row in rows.items():
-            runs[name][task].append(row)
-        for name, measured in _verify_growth(target, rows).items():
+        limit = settings.task_max_new_tokens.get(task, settings.max_new_tokens)
+        taken = _take_turns(target, batches[task], contenders, limit, temperature)
+        for name, calls in taken.items():
+            runs[name][task].append(calls)
+        for name, measured in _verify_growth(target, taken, settings.batch).items():
             growth.setdefault(name, []).append(measured)
     progress("checking every answer")
     return Results(
         temperature=temperature,
         runs=runs,
         differences={
-            name: _differences(target, prompts, runs[STOCK], by_task) if temperature == 0 else {}
+            name: _differences(target, batches, runs[STOCK], by_task) if temperature == 0 else {}
             for name, by_task in runs.items()
         },
         accuracy={name: _accuracy(processor, prompts, by_task) for name, by_task in runs.items()},
@@ -110,41 +129,50 @@ def run_bench(
     )
 
 
+def _one_of_each_size(batches: Mapping[str, Sequence[Batch]]) -> list[Batch]:
+    return list({len(each.prompts): each for each in reversed(list(itertools.chain(*batches.values())))}.values())
+
+
 def _take_turns(
     target: PreTrainedModel,
-    prompts: Sequence[Prompt],
+    batches: Sequence[Batch],
     contenders: Sequence[Contender],
     max_new_tokens: int,
     temperature: float,
 ) -> dict[str, list[Run]]:
-    """One run of every prompt by every contender; who comes first changes from prompt to prompt."""
-    rows: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
-    for index, prompt in enumerate(prompts):
+    """One call for every batch by every contender; who comes first changes from batch to batch."""
+    calls: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
+    for index, batch in enumerate(batches):
         shift = index % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
             torch.manual_seed(index)  # sampled answers are the same in every repetition
-            rows[contender.name].append(answer(target, prompt.inputs, contender, max_new_tokens, temperature))
-    return rows
+            calls[contender.name].append(answer(target, batch.inputs, contender, max_new_tokens, temperature))
+    return calls
 
 
 def _differences(
     target: PreTrainedModel,
-    prompts: PromptsByTask,
+    batches: Mapping[str, Sequence[Batch]],
     baseline: dict[str, list[list[Run]]],
     ours: dict[str, list[list[Run]]],
 ) -> dict[str, list[Difference | None]]:
-    """The first difference of every prompt, over all repetitions: repeating greedy decoding must change nothing."""
+    """The first difference of every prompt, over all repetitions: repeating greedy decoding must change nothing. Rows
+    of a batch are compared with the same rows of the baseline's; the target judges each of them alone."""
     return {
         task: [
-            next(filter(None, (_compare(target, prompt, baseline[task][0][i], row[i]) for row in ours[task])), None)
-            for i, prompt in enumerate(prompts[task])
+            _first_difference(target, prompt, baseline[task][0][call], [calls[call] for calls in ours[task]], row)
+            for call, batch in enumerate(each)
+            for row, prompt in enumerate(batch.prompts)
         ]
-        for task in prompts
+        for task, each in batches.items()
     }
 
 
-def _compare(target: PreTrainedModel, prompt: Prompt, baseline: Run, run: Run) -> Difference | None:
-    return find_difference(target, prompt.inputs, baseline.tokens, run.tokens)
+def _first_difference(
+    target: PreTrainedModel, prompt: Prompt, baseline: Run, repeated: Sequence[Run], row: int
+) -> Difference | None:
+    found = (find_difference(target, prompt.inputs, baseline.rows[row], run.rows[row]) for run in repeated)
+    return next(filter(None, found), None)
 
 
 def _accuracy(processor: Any, prompts: PromptsByTask, runs: dict[str, list[list[Run]]]) -> dict[str, float | None]:
@@ -152,27 +180,26 @@ def _accuracy(processor: Any, prompts: PromptsByTask, runs: dict[str, list[list[
     accuracy: dict[str, float | None] = {}
     for task, members in prompts.items():
         grading = [prompt.conversation.grading for prompt in members]
-        texts = processor.batch_decode([run.tokens for run in runs[task][0]], skip_special_tokens=True)
+        texts = processor.batch_decode([row for run in runs[task][0] for row in run.rows], skip_special_tokens=True)
         grades = [grade(dict(each), text)["score"] for each, text in zip(grading, texts, strict=True) if each]
         accuracy[task] = sum(grades) / len(grades) if len(grades) == len(members) else None
     return accuracy
 
 
-def _verify_growth(target: PreTrainedModel, rows: dict[str, list[Run]]) -> dict[str, float]:
-    """v at the mean tree size of each contender that drafts with our loop."""
-    sizes = {name: size for name, row in rows.items() if (size := _mean_tree_size(row)) is not None}
+def _verify_growth(target: PreTrainedModel, taken: dict[str, list[Run]], batch: int = 1) -> dict[str, float]:
+    """v at the mean tree size of each contender that drafts with our loop, for `batch` rows."""
+    sizes = {name: size for name, runs in taken.items() if (size := _mean_tree_size(runs)) is not None}
     if not sizes:
         return {}
     # A slow target has no time for all sizes of a comparison of many budgets. What is missing is interpolated, so the
     # largest comes early: beyond the measured ones there would only be a guess.
     order = (1, *sorted(set(sizes.values()) - {1}, reverse=True))
-    seconds = measure_verify(target, order, time_limit=_VERIFY_SECONDS)
+    seconds = measure_verify(target, order, time_limit=_VERIFY_SECONDS, rows=batch)
     costs = ForwardCosts(tuple(sorted(seconds.items())), first_level=0.0, level=())
     return {name: costs.growth(size) for name, size in sizes.items()}
 
 
 def _mean_tree_size(runs: list[Run]) -> int | None:
-    """Tokens per verification, root included, rounded."""
-    each = [run.speculation for run in runs if run.speculation]
-    rounds = sum(speculation.rounds for speculation in each)
-    return round(sum(sum(speculation.drafted) for speculation in each) / rounds) + 1 if rounds else None
+    """Tokens per verification of a row, root included, rounded."""
+    drafted = [count for run in runs if run.speculation for count in run.speculation.drafted]
+    return round(sum(drafted) / len(drafted)) + 1 if drafted else None

@@ -1,6 +1,6 @@
 """Ways to answer the same prompt with the same target, and the clock that times each of them alike.
 
-Runs one request at a time; compares nothing.
+Runs one call of `generate` at a time; compares nothing.
 """
 
 import time
@@ -32,20 +32,22 @@ class Contender:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = ()) -> list[Contender]:
+def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = (), batch: int = 1) -> list[Contender]:
     """The baseline first, then the two others that do not draft with a drafter, then the drafters under their names.
 
     Args:
         drafters: by name, at least one: our loop without a drafter is entered with the first of them.
         budgets: draft budgets that each drafter is measured with besides its usual one, see `parse_budget`. One that
             is given twice counts once, since runs are kept by name.
+        batch: prompts per call; prompt lookup takes part where it is 1, which is all that it can do.
     """
     asked = {f" {text}": parse_budget(text) for text in budgets}
+    lookup = [Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS})]
     first = next(iter(drafters.values()))
     return [
         Contender(STOCK),
         Contender(LOOP, {"assistant_model": first, "draft_depth": 0}),
-        Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS}),
+        *(lookup if batch == 1 else []),
         *(
             Contender(f"{name}{suffix}", {"assistant_model": drafter, **budget})
             for name, drafter in drafters.items()
@@ -76,26 +78,38 @@ class Clock(BaseStreamer):
 
 @dataclass
 class Run:
-    """One answered prompt.
+    """One call of `generate`: a prompt, or a batch of them, answered.
 
     Args:
-        tokens: the new token ids, those after the prompt.
+        rows: the new token ids of each prompt, those after it, without padding.
         seconds: of the whole `generate` call: image encoding, prefill and decoding.
-        decode_seconds, decode_tokens: from the first emission to the last, and the tokens emitted after the first
-            emission. Image encoding and prefill lie before it.
+        decode_seconds, decode_tokens: from the first emission to the last, and the tokens of all rows emitted after
+            the first emission. Image encoding and prefill lie before it. A step of a batch is emitted when all of its
+            rows have it.
         emissions: how often the streamer was called. Stock decoding emits once per target forward, so this counts
             forwards for contenders without `speculation`.
         speculation: statistics of our loop; None for contenders that do not use it.
         time_to_first_token: seconds from the call to the first emission: image encoding and prefill.
     """
 
-    tokens: list[int]
+    rows: list[list[int]]
     seconds: float
     decode_seconds: float
     decode_tokens: int
     emissions: int = 0
     speculation: Speculation | None = None
     time_to_first_token: float = float("nan")
+
+    @property
+    def tokens(self) -> list[int]:
+        """The new token ids of the only prompt."""
+        (row,) = self.rows
+        return row
+
+    @property
+    def new_tokens(self) -> int:
+        """Of all rows."""
+        return sum(map(len, self.rows))
 
 
 def answer(
@@ -106,7 +120,7 @@ def answer(
     temperature: float = 0.0,
     streamer: BaseStreamer | None = None,
 ) -> Run:
-    """Let `contender` answer the prompt `inputs` (batch 1).
+    """Let `contender` answer the prompts `inputs` (any batch size, padded on the left).
 
     Args:
         temperature: 0 for greedy decoding.
@@ -123,66 +137,28 @@ def answer(
         return_dict_in_generate=True,
     )
     seconds = time.perf_counter() - start
-    tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     first = clock.stamps[0]
+    rows = _without_padding(output.sequences[:, inputs["input_ids"].shape[1] :].tolist(), target)
     return Run(
-        tokens=tokens,
+        rows=rows,
         seconds=seconds,
         decode_seconds=clock.stamps[-1][0] - first[0],
-        decode_tokens=len(tokens) - first[1],
+        decode_tokens=sum(map(len, rows)) - first[1],
         emissions=len(clock.stamps),
         speculation=getattr(output, "speculation", None),
         time_to_first_token=first[0] - start,
     )
 
 
-@dataclass(frozen=True)
-class BatchRun:
-    """One answered batch.
-
-    Args:
-        rows: the new token ids of each row, without padding.
-        seconds, decode_seconds: as of a `Run`; a step of a batch is emitted when all rows have it.
-        decode_tokens: of all rows after the first step, padding not counted.
-        speculation: as of a `Run`.
-    """
-
-    rows: list[list[int]]
-    seconds: float
-    decode_seconds: float
-    decode_tokens: int
-    speculation: Speculation | None = None
-
-
-def answer_batch(
-    target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contender: Contender, max_new_tokens: int
-) -> BatchRun:
-    """Let `contender` answer the prompts `inputs` (any batch size) greedily."""
-    clock = Clock()
-    start = time.perf_counter()
-    output = target.generate(
-        **inputs,
-        **sampling_arguments(0.0),
-        **contender.arguments,
-        max_new_tokens=max_new_tokens,
-        streamer=clock,
-        return_dict_in_generate=True,
-    )
-    seconds = time.perf_counter() - start
-    new = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+def _without_padding(rows: list[list[int]], target: PreTrainedModel) -> list[list[int]]:
+    """Each row as far as its first end token, which counts. A row that is alone is never padded."""
+    if len(rows) == 1:
+        return rows
     ends = target.generation_config.eos_token_id
-    rows = [_up_to(row, set(ends if isinstance(ends, list) else [ends])) for row in new]
-    return BatchRun(
-        rows=rows,
-        seconds=seconds,
-        decode_seconds=clock.stamps[-1][0] - clock.stamps[0][0],
-        decode_tokens=sum(map(len, rows)) - len(rows),
-        speculation=getattr(output, "speculation", None),
-    )
+    return [_up_to(row, set(ends if isinstance(ends, list) else [ends])) for row in rows]
 
 
 def _up_to(row: list[int], ends: set[int]) -> list[int]:
-    """The row as far as its first end token, which counts."""
     stop = next((index for index, token in enumerate(row) if token in ends), len(row))
     return row[: stop + 1]
 

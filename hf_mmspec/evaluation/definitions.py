@@ -15,13 +15,23 @@ DEFINITIONS = {
     "decode_speedup": "Decode-only tokens/s over that of stock `generate` in the same repetition, totals over all "
     "prompts; median over repetitions. Decode-only: tokens emitted after the first emission, over the time from the "
     "first emission to the last (seen by a streamer), so image encoding and prefill are outside.",
+    "slowest_prompt": "The prompt with the smallest decode speed-up (the median over repetitions): its `task`, its "
+    "`number` in the task, from 0, and its `decode_speedup`. In batches, which are timed as a whole, the slowest of "
+    "them and its number. Null where no answer went on after its first token.",
     "end_to_end_speedup": "The same with all new tokens over the time of the whole `generate` call, image encoding "
     "and prefill included; image preprocessing and tokenisation are outside on both sides.",
     "time_to_first_token": "Seconds from the call of `generate` to the first emission: image or video encoding and "
     "the target's prefill (the drafter reads the prompt afterwards). Median over prompts and repetitions.",
     "interval": "95 % bootstrap over prompts and repetitions (1,000 draws, fixed seed).",
+    "batch": "Prompts of one task that a call of `generate` answers together, padded on the left; the last call of a "
+    "task may hold fewer. Stock `generate` answers the same batches. L is then the mean over rounds and the rows that "
+    "were in them, tokens are those of all rows without padding, a step gives each row a token, and every row is "
+    "compared with the same row of stock `generate`. Strata are left out, since a batch is timed as a whole.",
+    "together": "Some of the tasks in a row of their own, their prompts taken together as for `all`.",
+    "budget_choice": "For each task: the decode speed-up with the automatic draft budget, that of the fastest of the "
+    "budgets that were measured beside it, and the first over the second. The fastest of many is flattered by noise.",
     "verify_growth": "v: seconds that a round spends in the target's forward over the tree, relative to the seconds "
-    "of a token of stock `generate`; from the rounds and runs that were timed.",
+    "of a step of stock `generate`; from the rounds and runs that were timed.",
     "loop_efficiency": "decode_speedup * v / L, which with this v is the share of verification in the time of a "
     "round: 1.0 means that drafting and host work cost nothing.",
     "verify_growth_measured": "v measured apart: the target's forward over as many tokens as the mean tree has (root "
@@ -30,7 +40,7 @@ DEFINITIONS = {
     "loop_efficiency_measured": "decode_speedup * verify_growth_measured / acceptance_length. It also "
     "counts against the loop what its forwards cost beyond bare ones, and it has the noise of both measurements.",
     "break_even_acceptance_length": "L at which a round would take as long as decoding its tokens one by one: seconds "
-    "per round over stock seconds per token. Below it speculation loses.",
+    "per round over stock seconds per step. Below it speculation loses.",
     "round_shares": "Shares of the decoding time: draft (the drafter), verify (the target's forwards over trees), "
     "other (acceptance, processors, stopping, caches, streaming).",
     "identical": "Every answer has the same token ids as stock `generate`, or parts from it at a near tie: run again "

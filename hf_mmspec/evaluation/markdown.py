@@ -6,7 +6,7 @@ Words and columns only; every number comes from `report.py`.
 from collections.abc import Sequence
 from typing import Any
 
-_HEAD = ["drafter", "task", "T", "n", "L", "decode", "end to end", "identical", "accuracy (stock)"]
+_HEAD = ["drafter", "task", "T", "n", "L", "decode", "slowest", "end to end", "identical", "accuracy (stock)"]
 _STRATA = {"answer_length": "tokens of the answer", "image_tokens": "image tokens"}
 
 
@@ -23,7 +23,8 @@ def to_markdown(report: dict[str, Any]) -> str:
         *summary_lines(report["summary"]),
         *(f"* **Warning**: {warning}." for warning in report["warnings"]),
         "",
-        *markdown_table(*_strata_table(report["summary"])),
+        *_choice_lines(report["summary"]),
+        *(markdown_table(*strata) if (strata := _strata_table(report["summary"]))[1] else []),
         "",
         *settings_lines(report["settings"]),
         "",
@@ -47,6 +48,11 @@ def settings_lines(settings: dict[str, Any]) -> list[str]:
     """Data, what was skipped of it, and the processors at work."""
     named = [f"{data} ({split or 'its usual split'})" for data, split in settings.get("splits", {}).items()]
     lines = [f"* Data: {', '.join(named)}."] if named else []
+    if settings.get("batch", 1) > 1:
+        lines.append(f"* Batches: {settings['batch']} prompts of a task in each call, of stock `generate` too.")
+    if limits := settings.get("task_max_new_tokens"):
+        apart = ", ".join(f"{task} {count}" for task, count in limits.items())
+        lines.append(f"* Answers end after {settings['max_new_tokens']} new tokens ({apart}).")
     for temperature, names in settings.get("processors", {}).items():
         lines.append(f"* Logits processors at T = {temperature}: {', '.join(names) or 'none'}.")
     for reason, count in settings.get("skipped", {}).items():
@@ -56,7 +62,7 @@ def settings_lines(settings: dict[str, Any]) -> list[str]:
 
 def table_rows(report: dict[str, Any]) -> list[list[str]]:
     """The table as text: the head, then a row per drafter, task and temperature."""
-    return [[*_HEAD, "draft/verify/other"], *(_cells(row) for row in report["rows"])]
+    return [[*_HEAD, "draft/verify/other", "tokens/s (stock)"], *(_cells(row) for row in report["rows"])]
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -79,9 +85,29 @@ def _sentence(name: str, row: dict[str, Any]) -> str:
             f"loop efficiency {row['loop_efficiency']:.2f} (v measured apart: {row['verify_growth_measured']:.2f} and "
             f"{row['loop_efficiency_measured']:.2f})"
         )
+    if slowest := row.get("slowest_prompt"):
+        text += f", slowest prompt {slowest['decode_speedup']:.2f}x ({slowest['task']} {slowest['number']})"
     if row.get("peak_memory_ratio"):
         text += f", peak memory {row['peak_memory_ratio']:.2f}x"
     return text
+
+
+def _choice_lines(summary: dict[str, dict[str, Any]]) -> list[str]:
+    """A table of automatic budgets beside the best ones, where others were measured."""
+    head = ["drafter", "task", "automatic budget", "best other budget", "decode", "automatic over best"]
+    rows = [
+        [
+            name,
+            choice["task"],
+            f"{choice['automatic']:.2f}x",
+            choice["best_budget"],
+            f"{choice['best']:.2f}x",
+            f"{choice['automatic_share']:.3f}",
+        ]
+        for name, row in summary.items()
+        for choice in row["budget_choice"]
+    ]
+    return [*markdown_table(head, rows), ""] if rows else []
 
 
 def _strata_table(summary: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -111,10 +137,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['n']} x {row['repetitions']}",
         _number(row.get("acceptance_length")),
         f"{row['decode_speedup']:.2f}x ({low:.2f}–{high:.2f})",
+        f"{row['slowest_prompt']['decode_speedup']:.2f}x" if row["slowest_prompt"] else "",
         f"{row['end_to_end_speedup']:.2f}x",
         _identity_text(row),
         f"{_number(row['accuracy'])} ({_number(row['baseline_accuracy'])})" if row["accuracy"] is not None else "",
         "" if shares is None else " / ".join(f"{shares[part]:.0%}" for part in ("draft", "verify", "other")),
+        f"{row['decode_tokens_per_second']:.1f} ({row['stock_decode_tokens_per_second']:.1f})",
     ]
 
 

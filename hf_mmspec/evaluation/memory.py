@@ -16,10 +16,11 @@ import torch
 
 from hf_mmspec.data import Columns, Source
 
+from .batches import in_batches
 from .contenders import STOCK, Contender, answer
 from .drafters import Entry, load_drafters
 from .loading import load_target
-from .prompts import EMBEDDED_SOURCE, first_prompt, open_data
+from .prompts import EMBEDDED_SOURCE, first_prompts, open_data
 
 METHOD = (
     "VmHWM of a fresh process from after loading to the end of one answer (reset through /proc/self/clear_refs); "
@@ -33,14 +34,15 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True)
 class Question:
-    """What a process is to answer: the first usable prompt of `source`, with the target `model` (None: the embedded
-    one) in `dtype`, packed as `quantize` says, up to `max_new_tokens`."""
+    """What a process is to answer: the first usable prompts of `source`, `batch` together, with the target `model`
+    (None: the embedded one) in `dtype`, packed as `quantize` says, up to `max_new_tokens`."""
 
     model: str | None
     dtype: str
     max_new_tokens: int
     source: Source = EMBEDDED_SOURCE
     quantize: str | None = None
+    batch: int = 1
 
 
 def peak_memory_ratios(question: Question, drafters: Sequence[Entry]) -> dict[str, float]:
@@ -94,8 +96,9 @@ def _peak(question: Question, entry: Entry | None) -> int:
     contender = Contender(STOCK)
     if entry is not None:
         contender = Contender(entry.name, {"assistant_model": load_drafters([entry], target)[entry.name]})
-    sources = open_data([question.source.data], 1, question.source)
-    inputs = first_prompt(target, processor, sources).inputs
+    sources = open_data([question.source.data], question.batch, question.source)
+    prompts = first_prompts(target, processor, sources, question.batch)
+    inputs = in_batches(target, processor, prompts, question.batch)[0].inputs
     gc.collect()
     _forget_peak(target.device)
     answer(target, inputs, contender, question.max_new_tokens)

@@ -3,8 +3,10 @@
 Pure arithmetic on `Run`s; the definitions in words, which every report carries, are in `definitions.py`.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
@@ -19,7 +21,7 @@ _DRAWS = 1000
 def acceptance(runs: Sequence[Run]) -> dict[str, Any]:
     """L and its parts: from the statistics of our loop, or from the emissions of the stock one (L only)."""
     speculations = [run.speculation for run in runs if run.speculation is not None]
-    found = from_rounds([each.accepted for each in speculations])
+    found = from_rounds([row for each in speculations for row in each.accepted_by_row])
     if not found["rounds"]:
         forwards = sum(run.emissions - 1 for run in runs)
         length = sum(run.decode_tokens for run in runs) / forwards if forwards else None
@@ -42,7 +44,7 @@ def decode_rate(runs: Sequence[Run]) -> float:
 
 def end_to_end_rate(runs: Sequence[Run]) -> float:
     """Tokens per second of whole calls, totals over `runs`."""
-    return sum(len(run.tokens) for run in runs) / sum(run.seconds for run in runs)
+    return sum(run.new_tokens for run in runs) / sum(run.seconds for run in runs)
 
 
 def speedup(
@@ -51,7 +53,7 @@ def speedup(
     """Ratio of rates, the median over repetitions.
 
     Args:
-        runs, baseline: `[repetition][prompt]`, the same prompts in the same order.
+        runs, baseline: `[repetition][call]`, the same prompts in the same order.
     """
     return median(rate(ours) / rate(theirs) for ours, theirs in zip(runs, baseline, strict=True))
 
@@ -70,19 +72,28 @@ def interval(
     return ratios[int(0.025 * _DRAWS)], ratios[int(0.975 * _DRAWS)]
 
 
+def slowest(runs: Sequence[Sequence[Run]], baseline: Sequence[Sequence[Run]]) -> tuple[int, float] | None:
+    """The call with the smallest decode speed-up, and the speed-up, the median over repetitions; None where no answer
+    went on after its first emission. Arguments as of `speedup`."""
+    calls = zip(zip(*runs, strict=True), zip(*baseline, strict=True), strict=True)
+    ratios = [speedup(decode_rate, [[run] for run in ours], [[run] for run in theirs]) for ours, theirs in calls]
+    return min(((i, ratio) for i, ratio in enumerate(ratios) if math.isfinite(ratio)), key=itemgetter(1), default=None)
+
+
 def break_even(speculations: Sequence[Speculation], stock: Sequence[Run]) -> float | None:
     """L at which a round of this cost would neither win nor lose against the `stock` runs."""
-    return _in_stock_tokens(speculations, ("draft", "verify", "other"), stock)
+    return _in_stock_steps(speculations, ("draft", "verify", "other"), stock)
 
 
 def verify_growth(speculations: Sequence[Speculation], stock: Sequence[Run]) -> float | None:
-    """v: what a round spends in the target's forward, in tokens of the `stock` runs."""
-    return _in_stock_tokens(speculations, ("verify",), stock)
+    """v: what a round spends in the target's forward, in steps of the `stock` runs."""
+    return _in_stock_steps(speculations, ("verify",), stock)
 
 
-def _in_stock_tokens(speculations: Sequence[Speculation], parts: Sequence[str], stock: Sequence[Run]) -> float | None:
-    """Seconds per round in `parts`, over stock seconds per token."""
-    rounds = sum(each.rounds for each in speculations)
+def _in_stock_steps(speculations: Sequence[Speculation], parts: Sequence[str], stock: Sequence[Run]) -> float | None:
+    """Seconds per round in `parts`, over stock seconds per step, which gives each row of a batch a token."""
+    rounds, seconds = sum(each.rounds for each in speculations), sum(run.decode_seconds for run in stock)
     if not rounds:
         return None
-    return sum(each.seconds[part] for each in speculations for part in parts) / rounds * decode_rate(stock)
+    steps_per_second = sum(max(map(len, run.rows)) - 1 for run in stock) / seconds if seconds else math.nan
+    return sum(each.seconds[part] for each in speculations for part in parts) / rounds * steps_per_second

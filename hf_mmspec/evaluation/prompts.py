@@ -127,19 +127,26 @@ def collect_prompts(
     return found
 
 
-def first_prompt(target: PreTrainedModel, processor: Any, sources: Mapping[str, Conversations]) -> Prompt:
-    """The first usable one of all.
+def first_prompts(
+    target: PreTrainedModel, processor: Any, sources: Mapping[str, Conversations], count: int = 1
+) -> list[Prompt]:
+    """The first `count` usable ones of all, or as many as there are.
 
     Raises:
         ValueError: there is none.
     """
     skipped: Counter[str] = Counter()
+    found: list[Prompt] = []
     for conversations in sources.values():
         for conversation in conversations.usable(skipped):
             prompt = _prepare(target, processor, conversation, skipped)
             if prompt is not None:
-                return prompt
-    raise ValueError("there is no usable prompt in the data")
+                found.append(prompt)
+            if len(found) == count:
+                return found
+    if not found:
+        raise ValueError("there is no usable prompt in the data")
+    return found
 
 
 def to_target(inputs: Any, target: PreTrainedModel) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .bench import Results, Settings
+from .budget_choice import budget_choices
 from .contenders import STOCK
 from .definitions import DEFINITIONS
 from .repetition import NGRAM, THRESHOLD, is_repetitive
@@ -19,6 +20,7 @@ from .strata import strata
 
 _SUMMARY = (
     "decode_speedup",
+    "slowest_prompt",
     "end_to_end_speedup",
     "acceptance_length",
     "accepted_drafts",
@@ -58,26 +60,35 @@ def make_report(
     rows: list[dict[str, Any]] = []
     summary: dict[str, dict[str, Any]] = {}
     for each in results:
-        tasks = list(each.image_tokens)
-        for name in each.runs:
-            if name == STOCK:
-                continue
-            ratio = (memory_ratios or {}).get(name)
-            own = [make_row(each, name, [task], ratio) for task in tasks]
-            rows += own
+        ratios, count = memory_ratios or {}, len(each.image_tokens)
+        measured = {name: _rows_of(each, name, settings, ratios.get(name)) for name in each.runs if name != STOCK}
+        for name, (*parts, overall) in measured.items():
+            rows += parts
             summary[summary_name(name, each.temperature)] = {
-                **_shortened(make_row(each, name, tasks, ratio)),
-                "tasks": {row["task"]: _shortened(row) for row in own},
+                **_shortened(overall),
+                "tasks": {row["task"]: _shortened(row) for row in parts[:count]},
+                "together": {row["task"]: _shortened(row) for row in parts[count:]},
+                "budget_choice": budget_choices(measured, name, settings.budgets),
                 "strata": strata(each, name),
             }
     return {
         "machine": machine,
-        "settings": {**asdict(settings), "baseline": STOCK, "batch": 1, **(found or {})},
+        "settings": {**asdict(settings), "baseline": STOCK, **(found or {})},
         "definitions": DEFINITIONS,
         "warnings": [warning for each in results for warning in _repetition_warnings(each)],
         "rows": rows,
         "summary": summary,
     }
+
+
+def _rows_of(results: Results, name: str, settings: Settings, ratio: float | None) -> list[dict[str, Any]]:
+    """A row for each task, then for each group of tasks, then for all of them."""
+    tasks = list(results.image_tokens)
+    return [
+        *(make_row(results, name, [task], ratio) for task in tasks),
+        *(make_row(results, name, group, ratio, label=" + ".join(group)) for group in settings.together),
+        make_row(results, name, tasks, ratio),
+    ]
 
 
 def summary_name(drafter: str, temperature: float) -> str:
@@ -99,10 +110,11 @@ def _repetition_warnings(results: Results) -> list[str]:
     """A line for each task in which the target itself repeats itself."""
     lines = []
     for task, rows in results.runs[STOCK].items():
-        count = sum(is_repetitive(run.tokens) for run in rows[0])
+        answers = [answer for run in rows[0] for answer in run.rows]
+        count = sum(map(is_repetitive, answers))
         if count:
             lines.append(
-                f"{task} at T = {results.temperature:g}: {count} of {len(rows[0])} stock answers are repetitive (more "
+                f"{task} at T = {results.temperature:g}: {count} of {len(answers)} stock answers are repetitive (more "
                 f"than {THRESHOLD:.0%} of their {NGRAM}-grams are repeats), which flatters every drafter"
             )
     return lines

@@ -19,6 +19,7 @@ from .metrics import (
     end_to_end_rate,
     interval,
     round_shares,
+    slowest,
     speedup,
     verify_growth,
 )
@@ -26,30 +27,38 @@ from .repetition import is_repetitive
 from .strata import joined
 
 
-def make_row(results: Results, name: str, tasks: Sequence[str], memory_ratio: float | None) -> dict[str, Any]:
-    """The numbers of contender `name` over `tasks`, see `DEFINITIONS` for the words."""
+def make_row(
+    results: Results, name: str, tasks: Sequence[str], memory_ratio: float | None, label: str = "all"
+) -> dict[str, Any]:
+    """The numbers of contender `name` over `tasks`, see `DEFINITIONS` for the words.
+
+    Args:
+        label: what several tasks are called.
+    """
     runs, stock = joined(results.runs[name], tasks), joined(results.runs[STOCK], tasks)
     every_run, every_stock = list(chain(*runs)), list(chain(*stock))
     speculations = [run.speculation for run in every_run if run.speculation is not None]
+    answers = [answer for run in runs[0] for answer in run.rows]
     decode = speedup(decode_rate, runs, stock)
     row = {
         "drafter": name,
-        "task": tasks[0] if len(tasks) == 1 else "all",
+        "task": tasks[0] if len(tasks) == 1 else label,
         "temperature": results.temperature,
-        "batch": 1,
-        "n": len(runs[0]),
+        "batch": max(len(run.rows) for run in runs[0]),
+        "n": len(answers),
         "repetitions": len(runs),
         **acceptance(every_run),
         "decode_speedup": decode,
         "decode_speedup_interval": interval(decode_rate, runs, stock),
+        "slowest_prompt": _slowest_prompt(results, name, tasks),
         "end_to_end_speedup": speedup(end_to_end_rate, runs, stock),
         "end_to_end_speedup_interval": interval(end_to_end_rate, runs, stock),
         "decode_tokens_per_second": decode_rate(every_run),
         "stock_decode_tokens_per_second": decode_rate(every_stock),
         "time_to_first_token": median(run.time_to_first_token for run in every_run),
         "stock_time_to_first_token": median(run.time_to_first_token for run in every_stock),
-        "mean_new_tokens": sum(len(run.tokens) for run in runs[0]) / len(runs[0]),
-        "repetitive_answers": sum(is_repetitive(run.tokens) for run in runs[0]),
+        "mean_new_tokens": sum(map(len, answers)) / len(answers),
+        "repetitive_answers": sum(map(is_repetitive, answers)),
         **_identity(results, name, tasks),
         "accuracy": _mean([results.accuracy[name][task] for task in tasks]),
         "baseline_accuracy": _mean([results.accuracy[STOCK][task] for task in tasks]),
@@ -67,6 +76,16 @@ def make_row(results: Results, name: str, tasks: Sequence[str], memory_ratio: fl
             "break_even_acceptance_length": break_even(speculations, every_stock),
         }
     return row
+
+
+def _slowest_prompt(results: Results, name: str, tasks: Sequence[str]) -> dict[str, Any] | None:
+    """Where it is, and its decode speed-up."""
+    found = slowest(joined(results.runs[name], tasks), joined(results.runs[STOCK], tasks))
+    if found is None:
+        return None
+    places = [(task, number) for task in tasks for number in range(len(results.runs[name][task][0]))]
+    task, number = places[found[0]]
+    return {"task": task, "number": number, "decode_speedup": found[1]}
 
 
 def _identity(results: Results, name: str, tasks: Sequence[str]) -> dict[str, Any]:

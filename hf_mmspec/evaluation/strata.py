@@ -13,9 +13,12 @@ from .metrics import acceptance, decode_rate, end_to_end_rate, speedup
 
 
 def strata(results: Results, name: str) -> dict[str, list[dict[str, Any]]]:
-    """By `answer_length` and by `image_tokens` a list of groups, each with `from`, `to`, `n`, L and both speed-ups."""
+    """By `answer_length` and by `image_tokens` a list of groups, each with `from`, `to`, `n`, L and both speed-ups.
+    None where prompts were answered in batches: time is known of whole batches only."""
     tasks = list(results.image_tokens)
     ours, stock = joined(results.runs[name], tasks), joined(results.runs[STOCK], tasks)
+    if any(len(run.rows) > 1 for run in stock[0]):
+        return {"answer_length": [], "image_tokens": []}
     by = {
         "answer_length": [len(run.tokens) for run in stock[0]],
         "image_tokens": list(chain.from_iterable(results.image_tokens.values())),
@@ -34,7 +37,7 @@ def terciles(values: Sequence[int]) -> list[list[int]]:
 
 
 def joined(by_task: dict[str, list[list[Run]]], tasks: Sequence[str]) -> list[list[Run]]:
-    """`[repetition][prompt]` over several tasks."""
+    """`[repetition][call]` over several tasks."""
     return [list(chain(*rows)) for rows in zip(*(by_task[task] for task in tasks), strict=True)]
 
 

@@ -72,12 +72,17 @@ class Speculation:
     @property
     def acceptance_length_by_row(self) -> list[float]:
         """L of each row of a batch by itself; `nan` for a row that the prefill's token ended."""
+        return [_mean_length(accepted) for accepted in self.accepted_by_row]
+
+    @property
+    def accepted_by_row(self) -> list[list[int]]:
+        """`accepted`, apart for each row of a batch."""
         if self.batch == 1:
-            return [self.acceptance_length]
+            return [self.accepted]
         by_row: list[list[int]] = [[] for _ in range(self.batch)]
         for row, accepted in zip(self.row_of, self.accepted, strict=True):
             by_row[row].append(accepted)
-        return [_mean_length(accepted) for accepted in by_row]
+        return by_row
 
     @property
     def was_quiet(self) -> bool:

@@ -118,7 +118,8 @@ def _circumstances(measured: Measured) -> str:
     ]
     many = settings.get("samples") and f" ({settings['samples']} prompts a task, {settings.get('repetitions')} times)"
     data = f"{', '.join(measured.data)}{many or ''}"
-    return f"Prompts: {inert(data)}. Machine: {inert(', '.join(part for part in known if part))}. Batch 1."
+    batch = f"Batch {settings.get('batch', 1)}."
+    return f"Prompts: {inert(data)}. Machine: {inert(', '.join(part for part in known if part))}. {batch}"
 
 
 def _numbers(measured: Measured) -> tuple[list[str], list[list[str]]]:

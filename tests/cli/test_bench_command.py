@@ -7,7 +7,7 @@ from PIL import Image
 
 from hf_mmspec.console import bench as flow
 from hf_mmspec.evaluation import bench as protocol
-from hf_mmspec.evaluation import contenders
+from hf_mmspec.evaluation import budgets, contenders
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,44 @@ def test_memory_is_asked_for_each_drafter_with_the_users_sources(run, loaded, da
     assert report["summary"]["vispec"]["peak_memory_ratio"] == 1.0
     assert report["summary"]["vispec without images"]["peak_memory_ratio"] == 2.0
     assert report["summary"]["loop"]["peak_memory_ratio"] is None
+
+
+def test_batches_limits_by_task_and_tasks_together_at_two_temperatures(run, loaded, tmp_path):
+    options = ["--batch", 2, "--max-new-tokens", "8,chart=5", "--together", "scene,chart", "--plots", "plots"]
+    options += ["--task", "scene", "--task", "chart", "--temperature", 0, "--temperature", 1, "--json", "b.json"]
+    result = run("bench", "--quick", "--no-memory", "--markdown", "b.md", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "b.json").read_text())
+    rows = {(row["drafter"], row["task"], row["temperature"]): row for row in report["rows"]}
+    assert list(report["summary"]) == ["loop", "vispec", "loop@1", "vispec@1"]
+    greedy = rows["vispec", "scene + chart", 0.0]
+    assert greedy["n"] == 8 and greedy["batch"] == 2 and greedy["identical_samples"] == 8
+    assert rows["vispec", "scene + chart", 1.0]["identical"] is None
+    assert rows["loop", "scene", 0.0]["mean_new_tokens"] > rows["loop", "chart", 0.0]["mean_new_tokens"] == 5
+    assert report["settings"]["samples"] == 4 and report["settings"]["task_max_new_tokens"] == {"chart": 5}
+    text = (tmp_path / "b.md").read_text()
+    assert "Answers end after 8 new tokens (chart 5)" in text and "Batches: 2 prompts" in text
+
+
+@pytest.mark.parametrize("task", [[], ["--task", "see"]])
+def test_a_limit_for_a_task_that_is_not_there_is_one_line(run, loaded, data, task):
+    result = run("bench", "--data", data, *task, "--max-new-tokens", "8,poetry=5")
+    assert result.exit_code == 2 and "the task 'poetry' is not measured" in result.stderr.splitlines()[-1]
+    assert bool(loaded) is (not task)
+
+
+def test_the_grid_is_measured_beside_the_automatic_choice(run, loaded, monkeypatch, tmp_path):
+    monkeypatch.setattr(budgets, "_grid", lambda: ["depth=1,top_k=1,total_tokens=2", "top_k=2,total_tokens=3"])
+    result = bench(
+        run, "--task", "scene", "--samples", 1, "--budget", "grid", "--json", "b.json", "--markdown", "b.md"
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["settings"]["budgets"] == ["depth=1,top_k=1,total_tokens=2", "top_k=2,total_tokens=3"]
+    choice = report["summary"]["vispec"]["budget_choice"][0]
+    best = report["summary"][f"vispec {choice['best_budget']}"]["tasks"]["scene"]["decode_speedup"]
+    assert choice["best"] == best and choice["automatic_share"] == pytest.approx(choice["automatic"] / best)
+    assert report["summary"]["loop"]["budget_choice"] == []
+    assert (
+        f"| vispec | scene | {choice['automatic']:.2f}x | {choice['best_budget']} |" in (tmp_path / "b.md").read_text()
+    )

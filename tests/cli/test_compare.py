@@ -69,8 +69,8 @@ def test_line_breaks_and_words_longer_than_a_line(text, lines):
 def test_picture_of_difficult_text(tmp_path):
     """Formulas, emoji, control characters, no image, and an answer that ended with the prefill."""
     pieces = [("$x^2", False), (" 日本", True), (" 🐷\x00", True), ("\n\n", False), ("w" * 300, True)]
-    long = Run([1] * 9, 2.0, 1.0, 8, 3, Speculation([3, 2], [4, 4]))
-    short = Run([1], 1.0, 0.0, 0, 1, Speculation())
+    long = Run([[1] * 9], 2.0, 1.0, 8, 3, Speculation([3, 2], [4, 4]))
+    short = Run([[1]], 1.0, 0.0, 0, 1, Speculation())
     image = Image.new("RGB", (400, 90), "red")
     comparisons = [
         Comparison("a $title$", [image], "question " * 40, long, long, pieces, None, False),
@@ -88,7 +88,7 @@ def test_a_character_of_several_tokens_is_shown_once_it_is_whole():
             return bytes(tokens).decode(errors="replace")
 
     tokens = list("a😀b".encode())
-    run = Run(tokens, 1.0, 1.0, 5, speculation=Speculation(accepted=[2, 1]))
+    run = Run([tokens], 1.0, 1.0, 5, speculation=Speculation(accepted=[2, 1]))
     pieces = _pieces(Bytes(), run)
     assert [text for text, _ in pieces] == ["a", "", "", "", "😀", "b"]
     assert [drafted for _, drafted in pieces] == [False, True, True, False, True, False]
@@ -96,7 +96,7 @@ def test_a_character_of_several_tokens_is_shown_once_it_is_whole():
 
 def drawn(tmp_path, images):
     """The picture of one short answer about `images`."""
-    run = Run([1], 1.0, 0.0, 0, 1, Speculation())
+    run = Run([[1]], 1.0, 0.0, 0, 1, Speculation())
     draw([Comparison("t", images, "?", run, run, [("x", False)], None, True)], tmp_path / "picture.png")
     return Image.open(tmp_path / "picture.png").convert("RGB")
 

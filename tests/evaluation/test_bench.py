@@ -8,6 +8,7 @@ import torch
 from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import bench as protocol
 from hf_mmspec.evaluation.bench import Settings, run_bench
+from hf_mmspec.evaluation.budgets import GRID, expand_budgets, parse_budget
 from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import to_markdown
@@ -107,7 +108,7 @@ def test_loop_efficiency_is_what_the_definitions_say(report):
 def test_growth_from_the_rounds_gives_the_share_of_verification(target, drafter):
     """Three tokens a round of 0.3 s, 0.24 of them in the target; stock needs 0.2 s a token."""
     speculation = Speculation([2] * 4, [5] * 4, {"prefill": 0.5, "draft": 0.2, "verify": 0.96, "other": 0.04})
-    ours, stock = Run([1] * 13, 2.0, 1.2, 12, speculation=speculation), Run([1] * 13, 3.0, 2.4, 12, 13)
+    ours, stock = Run([[1] * 13], 2.0, 1.2, 12, speculation=speculation), Run([[1] * 13], 3.0, 2.4, 12, 13)
     results = protocol.Results(
         0.0,
         {STOCK: {"all": [[stock]]}, "vispec": {"all": [[ours]]}},
@@ -173,6 +174,16 @@ def test_accuracy_is_left_out_where_nothing_can_grade(target, processor, drafter
     assert "| a | mine |" in to_markdown(report)
 
 
+def test_the_grid_has_chains_and_trees_with_and_without_thresholds(drafter):
+    parsed = [parse_budget(each) for each in expand_budgets(["depth=2", GRID, "depth=2"])]
+    assert parsed[0] == {"draft_depth": 2} and len(parsed) == 23
+    fixed = [each for each in parsed[1:] if "draft_depth" in each]
+    assert {each["draft_top_k"] for each in fixed} == {1, 2, 3, 4}
+    assert {each["draft_total_tokens"] for each in fixed} == {8, 16, 32}
+    assert all(each["draft_depth"] == each["draft_total_tokens"] - 1 for each in fixed if each["draft_top_k"] == 1)
+    assert [{**each, "draft_depth": None} for each in fixed] == [{**each, "draft_depth": None} for each in parsed[12:]]
+
+
 def test_a_budget_that_is_given_twice_counts_once(drafter):
     names = [each.name for each in contenders_with({"vispec": drafter}, ["depth=2", "top_k=2,depth=3", "depth=2"])]
     assert names == [STOCK, LOOP, PROMPT_LOOKUP, "vispec", "vispec depth=2", "vispec top_k=2,depth=3"]
@@ -186,7 +197,7 @@ def test_a_budget_that_cannot_be_read_is_an_error(drafter, text):
 
 def test_growth_is_interpolated_where_a_slow_target_was_not_timed(target, monkeypatch):
     monkeypatch.setattr(protocol, "measure_verify", lambda *_, **__: {1: 2.0, 9: 4.0})
-    run = Run([1], 1.0, 1.0, 1, speculation=Speculation(accepted=[0], drafted=[4]))
+    run = Run([[1]], 1.0, 1.0, 1, speculation=Speculation(accepted=[0], drafted=[4]))
     assert protocol._verify_growth(target, {"vispec": [run]}) == {"vispec": 1.5}
 
 
@@ -199,7 +210,7 @@ def test_the_largest_size_is_timed_early_so_that_the_rest_lies_between(target, m
 
     monkeypatch.setattr(protocol, "measure_verify", only_the_first_three)
     drafted = {"a": 3, "b": 7, "c": 15, "d": 31}
-    rows = {name: [Run([1], 1.0, 1.0, 1, speculation=Speculation([0], [count]))] for name, count in drafted.items()}
+    rows = {name: [Run([[1]], 1.0, 1.0, 1, speculation=Speculation([0], [count]))] for name, count in drafted.items()}
     growth = protocol._verify_growth(target, rows)
     assert asked == [1, 32, 16, 8, 4]
     assert growth == pytest.approx({"a": 1.3, "b": 1.7, "c": 2.5, "d": 4.1})

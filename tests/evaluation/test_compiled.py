@@ -28,7 +28,7 @@ def test_only_what_is_compiled_compiles_and_all_answer_alike(target, processor, 
 def test_the_summary_compares_prompt_by_prompt():
     def run(seconds, tokens, accepted=None):
         speculation = None if accepted is None else Speculation(accepted=accepted)
-        return Run(tokens, seconds, decode_seconds=seconds, decode_tokens=10, speculation=speculation)
+        return Run([tokens], seconds, decode_seconds=seconds, decode_tokens=10, speculation=speculation)
 
     stock = Measured(runs=[run(1.0, [1]), run(2.0, [2]), run(4.0, [3])])
     faster = Measured(3.0, 2, [run(0.5, [1], [1]), run(0.5, [2], [3]), run(2.0, [9], [1])])

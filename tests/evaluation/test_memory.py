@@ -48,6 +48,14 @@ def test_peak_is_printed_as_json(folders, data, blind, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["peak_bytes"] > 2**20
 
 
+def test_a_batch_is_answered_as_one(folders, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(memory, "answer", lambda target, inputs, *_: calls.append(inputs["input_ids"].shape[0]))
+    question = Question(folders[0], "float32", 4, batch=2)
+    memory.main([json.dumps({"question": asdict(question), "entry": None}), str(torch.get_num_threads())])
+    assert calls == [2] and json.loads(capsys.readouterr().out)["peak_bytes"] > 0
+
+
 def test_ratios_are_by_drafter_over_the_target_alone(monkeypatch):
     peaks = {None: 100, "d": 110, "e": 125}
     asked = []
@@ -99,7 +107,7 @@ def test_a_bench_is_not_lost_for_a_memory_measurement_that_fails(target, process
     monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
     monkeypatch.setattr(loading, "load_drafter", lambda *_: drafter)
     settings = Settings(tasks=("scene",), samples=1, repetitions=1, max_new_tokens=3)
-    run = flow.Run(None, "auto", [Entry("vispec", "d")], (), settings, open_data(["embedded"], 1), Source(""))
+    run = flow.Run(None, "auto", [Entry("vispec", "d")], settings, open_data(["embedded"], 1), Source(""))
     console, file = Console(record=True), tmp_path / "bench.json"
     report = flow.show_bench(run, console, flow.Files(file))
     assert report["summary"]["vispec"]["peak_memory_ratio"] is None and file.exists()

@@ -11,6 +11,7 @@ from hf_mmspec.evaluation.metrics import (
     end_to_end_rate,
     interval,
     round_shares,
+    slowest,
     speedup,
     verify_growth,
 )
@@ -20,7 +21,7 @@ from hf_mmspec.generation import Speculation
 def scripted(accepted, drafted=5, **seconds):
     tokens = 1 + sum(accepted) + len(accepted)
     speculation = Speculation(list(accepted), [drafted] * len(accepted), {"prefill": 1.0, **seconds})
-    return Run([7] * tokens, 2.0, 1.0, tokens - 1, tokens, speculation)
+    return Run([[7] * tokens], 2.0, 1.0, tokens - 1, tokens, speculation)
 
 
 def test_both_counts_of_acceptance_are_reported():
@@ -46,23 +47,23 @@ def test_acceptance_by_position_is_conditional_and_leaves_out_the_cut_round():
 
 
 def test_without_statistics_forwards_are_counted_by_emissions():
-    found = acceptance([Run([7] * 9, 2.0, 1.0, decode_tokens=8, emissions=5)])
+    found = acceptance([Run([[7] * 9], 2.0, 1.0, decode_tokens=8, emissions=5)])
     assert found["acceptance_length"] == 2.0
 
 
 def test_an_answer_of_one_token_has_no_acceptance_length():
-    assert acceptance([Run([7], 1.0, 0.0, 0, 1, Speculation())])["acceptance_length"] is None
+    assert acceptance([Run([[7]], 1.0, 0.0, 0, 1, Speculation())])["acceptance_length"] is None
 
 
 def test_rates_are_ratios_of_totals():
-    runs = [Run([1] * 11, 3.0, 2.0, 10), Run([1] * 31, 5.0, 3.0, 30)]
+    runs = [Run([[1] * 11], 3.0, 2.0, 10), Run([[1] * 31], 5.0, 3.0, 30)]
     assert decode_rate(runs) == pytest.approx(40 / 5)
     assert end_to_end_rate(runs) == pytest.approx(42 / 8)
 
 
 def test_speedup_is_the_median_over_repetitions_with_an_interval_around_it():
-    stock = [[Run([1] * 11, 2.0, 1.0, 10), Run([1] * 11, 2.0, 1.0, 10)] for _ in range(3)]
-    ours = [[Run([1] * 11, 2.0, 1.0 / pace, 10), Run([1] * 11, 2.0, 1.0 / pace, 10)] for pace in (2.0, 3.0, 9.0)]
+    stock = [[Run([[1] * 11], 2.0, 1.0, 10), Run([[1] * 11], 2.0, 1.0, 10)] for _ in range(3)]
+    ours = [[Run([[1] * 11], 2.0, 1.0 / pace, 10), Run([[1] * 11], 2.0, 1.0 / pace, 10)] for pace in (2.0, 3.0, 9.0)]
     ratio, (low, high) = speedup(decode_rate, ours, stock), interval(decode_rate, ours, stock)
     assert ratio == pytest.approx(3.0)
     assert 2.0 <= low < ratio < high <= 9.0
@@ -70,9 +71,32 @@ def test_speedup_is_the_median_over_repetitions_with_an_interval_around_it():
     assert speedup(end_to_end_rate, ours, stock) == pytest.approx(1.0)
 
 
+def test_the_slowest_call_is_found_by_its_median():
+    """By prompt 2.0, 0.9 (once 3.0, once 0.5) and nothing to measure."""
+
+    def repetition(*seconds):
+        return [Run([[1] * 11], 2.0, each, 10) for each in seconds] + [Run([[1]], 1.0, 0.0, 0)]
+
+    stock = [repetition(1.8, 1.8)] * 3
+    assert slowest([repetition(0.9, s) for s in (2.0, 0.6, 3.6)], stock) == (1, pytest.approx(0.9))
+    assert slowest([[Run([[1]], 1.0, 0.0, 0)]], [[Run([[1]], 1.0, 0.0, 0)]]) is None
+
+
+def test_a_batch_counts_rows_and_rounds():
+    """Two rows: one takes part in three rounds, the other in one; stock needs eight steps for the longer."""
+    seconds = {"prefill": 0.0, "draft": 0.3, "verify": 0.6, "other": 0.0}
+    speculation = Speculation([2, 1, 2, 0], [4] * 4, seconds, row_of=[0, 1, 0, 0], batch=2)
+    stock = [Run([[1] * 9, [1] * 3], 3.0, 2.0, 10)]
+    found = acceptance([Run([[1] * 9, [1] * 3], 1.0, 0.9, 10, speculation=speculation)])
+    assert found["acceptance_length"] == pytest.approx(9 / 4) and found["rounds"] == 4
+    assert found["acceptance_by_position"] == [1, 1]  # without the last round of either row
+    assert end_to_end_rate(stock) == pytest.approx(12 / 3)
+    assert verify_growth([speculation], stock) == pytest.approx(0.2 / (2 / 8))
+
+
 def test_break_even_and_shares_of_a_round():
     run = scripted([3, 3], draft=0.2, verify=0.5, other=0.1)
-    stock = [Run([1] * 11, 2.0, 1.0, 10)]
+    stock = [Run([[1] * 11], 2.0, 1.0, 10)]
     assert break_even([run.speculation], stock) == pytest.approx(0.8 / 2 * 10)
     assert round_shares([run.speculation]) == pytest.approx({"draft": 0.25, "verify": 0.625, "other": 0.125})
     assert verify_growth([run.speculation], stock) == pytest.approx(0.5 / 2 * 10)

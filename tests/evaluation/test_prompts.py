@@ -8,7 +8,7 @@ from PIL import Image
 from hf_mmspec.data import Columns, DataError, Source
 from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import prompts
-from hf_mmspec.evaluation.prompts import collect_prompts, first_prompt, open_data, unique_names
+from hf_mmspec.evaluation.prompts import collect_prompts, first_prompts, open_data, unique_names
 
 
 def write(folder, rows, picture="a.png"):
@@ -104,7 +104,7 @@ def test_nothing_usable_is_an_error_that_says_why(target, processor, tmp_path, f
     with pytest.raises(ValueError, match="no usable prompt of the task poetry: its tasks are read, count"):
         collect(target, processor, [folder], 1, ["poetry"])
     with pytest.raises(ValueError, match="no usable prompt"):
-        first_prompt(target, processor, open_data([bad], 1))
+        first_prompts(target, processor, open_data([bad], 1))
 
 
 def test_names_are_made_unique():

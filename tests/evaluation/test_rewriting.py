@@ -25,14 +25,14 @@ def test_parts_of_an_answer():
 def test_a_forward_is_shared_by_the_tokens_that_it_gives():
     parts = [KEYS, KEYS, KEYS, REASONING, REASONING, PROMPT]
     speculation = Speculation(accepted=[2, 1], drafted=[4, 4], forced=[1, 0])
-    run = Run(list(range(6)), 1.0, 1.0, 5, 6, speculation)
+    run = Run([list(range(6))], 1.0, 1.0, 5, 6, speculation)
     stamps = [(0.0, 1), (3.0, 1), (3.0, 1), (3.0, 1), (5.0, 1), (5.0, 1)]
     found = totals(parts, run, stamps)
     assert (found[KEYS].tokens, found[KEYS].forwards, found[KEYS].seconds) == (2, pytest.approx(2 / 3), 2)
     assert (found[REASONING].tokens, found[REASONING].forwards) == (2, pytest.approx(1 / 3 + 1 / 2))
     assert found[REASONING].seconds == 2 and found[PROMPT].seconds == 1
     # the stock loop emits once per forward
-    found = totals(parts, Run(list(range(6)), 1.0, 1.0, 5, 3), [(0.0, 1), (1.0, 4), (3.0, 1)])
+    found = totals(parts, Run([list(range(6))], 1.0, 1.0, 5, 3), [(0.0, 1), (1.0, 4), (3.0, 1)])
     assert (found[KEYS].forwards, found[REASONING].forwards, found[PROMPT].forwards) == (0.5, 0.5, 1)
 
 

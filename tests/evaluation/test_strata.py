@@ -26,13 +26,13 @@ def test_terciles_are_of_equal_size_and_keep_equal_values_together():
 
 def results(answers, image_tokens, pace):
     """One repetition over prompts with `answers`; ours drafts `pace` tokens a round and is as many times as fast."""
-    stock = [Run(list(each), 2.0 + len(each), float(len(each) - 1), len(each) - 1, len(each)) for each in answers]
+    stock = [Run([list(each)], 2.0 + len(each), float(len(each) - 1), len(each) - 1, len(each)) for each in answers]
     ours = []
     for run, times in zip(stock, pace, strict=True):
         rounds = run.decode_tokens // times
         seconds = {"prefill": 0.0, "draft": 0.0, "verify": run.decode_seconds / times, "other": 0.0}
         speculation = Speculation([times - 1] * rounds, [times] * rounds, seconds)
-        ours.append(Run(run.tokens, run.seconds, run.decode_seconds / times, run.decode_tokens, 0, speculation))
+        ours.append(Run(run.rows, run.seconds, run.decode_seconds / times, run.decode_tokens, 0, speculation))
     runs = {STOCK: {"all": [stock]}, "d": {"all": [ours]}}
     nothing = {name: {"all": [None] * len(answers)} for name in runs}
     return Results(0.0, runs, nothing, {name: {"all": None} for name in runs}, {"d": 1.2}, {"all": image_tokens})
@@ -51,6 +51,13 @@ def test_strata_tell_long_answers_from_short_ones():
     text = to_markdown(report)
     assert "| d | 37 to 61 tokens of the answer | 2 | 4.00 | 4.00x |" in text
     assert "| d | 64 to 64 image tokens | 6 |" in text
+
+
+def test_the_slowest_prompt_is_named():
+    report = make_report([results([range(61)] * 3, [64] * 3, [4, 2, 6])], Settings(), machine_facts())
+    expected = {"task": "all", "number": 1, "decode_speedup": pytest.approx(2)}
+    assert report["rows"][0]["slowest_prompt"] == report["summary"]["d"]["slowest_prompt"] == expected
+    assert "slowest prompt 2.00x (all 1)" in to_markdown(report)
 
 
 def test_repetition_is_the_share_of_ngrams_that_came_before():
