@@ -358,7 +358,9 @@ def test_embedded_prompts_about_several_pictures():
 
 def test_embedded_errors():
     fails("never ends: say how many with --limit", "embedded")
-    fails("embedded:y: choose one of scene, chart, dialog, rewrite, chat, text, pictures-0 to pictures-8", "embedded:y")
+    fails(
+        "embedded:y: choose one of scene, chart, dialog, rewrite, chat, text, pictures-0 to pictures-8", "embedded:y"
+    )
     fails("no split 'x': choose one of train, val, test", "embedded", split="x", limit=1)
     assert (
         open_source(Source("embedded", limit=2)).fingerprint()

@@ -4,7 +4,7 @@ Knows no models; what a cell holds is the study's.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,11 @@ from typing import Any
 from ..answers.store import write_json
 
 Cell = dict[str, Any]
+
+
+def has(cell: Cell, values: Mapping[str, Any]) -> bool:
+    """Whether a cell has these values."""
+    return all(cell.get(name) == value for name, value in values.items())
 
 
 class OtherStudyError(ValueError):
@@ -66,9 +71,9 @@ class Cells:
             )
         return cls(file, machine, settings, found.cells, found.notes)
 
-    def replace(self, is_old: Callable[[Cell], bool], new: Iterable[Cell]) -> None:
-        """Take out old cells, put in new ones, and write the file."""
-        self.cells = [cell for cell in self.cells if not is_old(cell)] + list(new)
+    def replace(self, old: Mapping[str, Any], new: Iterable[Cell]) -> None:
+        """Take out the cells that have the values of `old`, put in new ones, and write the file."""
+        self.cells = [cell for cell in self.cells if not has(cell, old)] + list(new)
         self.write()
 
     def note(self, name: str, value: Any) -> None:

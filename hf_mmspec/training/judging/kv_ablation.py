@@ -78,8 +78,7 @@ def run_ablation(ablation: Ablation, weights: list[float], seeds: list[int], fil
     for seed in seeds:
         for weight in weights:
             if not is_finished(kept.cells, weight, seed):
-                new, own = ablation.cells(weight, seed), (weight, seed)
-                kept.replace(lambda cell, own=own: (cell["weight"], cell["seed"]) == own, new)
+                kept.replace({"weight": weight, "seed": seed}, ablation.cells(weight, seed))
     return kept.cells
 
 

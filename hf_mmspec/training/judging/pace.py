@@ -1,4 +1,4 @@
-"""The same seconds of training for every recipe: steps are timed, then planned, so that every schedule comes to its end.
+"""The same seconds of training for every recipe: steps are timed, then planned, so that schedules come to their end.
 
 Knows recipes and steps; not what is compared. Only steps count: neither measuring L nor the closed-form start.
 """

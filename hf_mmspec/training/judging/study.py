@@ -87,12 +87,17 @@ class Study:
         )
 
     def trained(self, recipe: Recipe, called: str) -> tuple[Drafter, dict[str, Any]]:
-        """Train a drafter, or take it where it is done: ready to draft, and its `training.json`. Its checkpoints are
-        removed when it is done."""
+        """Train a drafter, or take it where one of the same recipe is done: ready to draft, and its
+        `training.json`. Its checkpoints are removed when it is done."""
         run = self.run(recipe, called)
-        if not (run.out / "training.json").exists():
+        if _made_by(run.out).get("recipe") != recipe.as_dict():
             train(run, self.model, self.processor, self.answers, self.validation)
         shutil.rmtree(run.work, ignore_errors=True)
-        made_by = json.loads((run.out / "training.json").read_text())
         drafter = AutoDrafter.from_pretrained(run.out).to(device=self.model.device, dtype=self.model.dtype)
-        return drafter.eval(), made_by
+        return drafter.eval(), _made_by(run.out)
+
+
+def _made_by(folder: Path) -> dict[str, Any]:
+    """What a training says about itself; nothing where there is none."""
+    file = folder / "training.json"
+    return json.loads(file.read_text()) if file.exists() else {}

@@ -13,13 +13,15 @@ def test_what_is_written_is_found_again(tmp_path):
     file = tmp_path / "new" / "f.json"
     cells = Cells.open(file, {"cpu": "c"}, {"a": 1})
     assert (cells.cells, cells.notes) == ([], {})
-    cells.replace(lambda cell: False, CELLS)
+    cells.replace({"arm": "c"}, CELLS)
     cells.note("paces", {"a": 0.5})
-    cells.replace(lambda cell: cell["arm"] == "a", [{"arm": "a", "seed": 2}])
+    cells.replace({"arm": "a"}, [{"arm": "a", "seed": 2}])
     again = Cells.open(file, {"cpu": "d"}, {"a": 1})
     assert again.cells == [{"arm": "b", "seed": 0}, {"arm": "a", "seed": 2}]
+    again.replace({"arm": "a", "seed": 0}, [])
+    assert len(again.cells) == 2
     assert again.notes == {"paces": {"a": 0.5}}
-    assert Cells.read(file).machine == {"cpu": "c"}
+    assert Cells.read(file).machine == {"cpu": "d"}  # that of the last run
 
 
 def test_only_a_file_of_the_same_settings_is_gone_on_with(tmp_path):
