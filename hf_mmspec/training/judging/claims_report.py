@@ -74,7 +74,12 @@ def _of(cells: Sequence[Cell], arm: str) -> list[Cell]:
 
 
 def _head(start: Sequence[str], groups: Sequence[Group], end: Sequence[str] = ()) -> list[str]:
-    return [*start, *(f"{pictures} pictures, {tokens} visual tokens" for pictures, tokens in groups), *end]
+    return [*start, *(_group_name(*group) for group in groups), *end]
+
+
+def _group_name(pictures: int, tokens: int) -> str:
+    named = {0: "no picture", 1: "1 picture"}.get(pictures, f"{pictures} pictures")
+    return f"{named}, {tokens} visual tokens" if pictures else named
 
 
 def _lengths(cells: Sequence[Cell], arms: Sequence[str], groups: Sequence[Group]) -> list[str]:

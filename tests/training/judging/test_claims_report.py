@@ -50,7 +50,7 @@ def rows(lines):
 
 def test_the_tables_of_a_claim():
     head, *found = rows(report_lines(CLAIM, CELLS))
-    assert head[5:] == ["0 pictures, 0 visual tokens", "4 pictures, 576 visual tokens"]
+    assert head[5:] == ["no picture", "4 pictures, 576 visual tokens"]
     assert found == [
         ["msd", "2", "4.2", "30", "180", "3.10 (3.00 to 3.20)", "4.50 (4.00 to 5.00)"],
         ["msd, coupled", "2", "4.2", "30", "180", "3.10 (3.10 to 3.10)", "4.12 (3.75 to 4.50)"],
