@@ -12,6 +12,7 @@ class ViSpecConfig(AutoregressiveConfig):
     Args:
         num_q: learned queries of the image adaptor, at least 1: `num_q - 1` rows stand for the image in the
             drafter's sequence, the last one is the global feature. Published drafters use 2.
+        global_feature: see `VisualConfig`; all published drafters have one.
         fc_bias: whether the layer that joins embedding and feature has a bias.
 
     Raises:

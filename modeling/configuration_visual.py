@@ -20,6 +20,8 @@ class VisualConfig(DrafterConfig):
             `num_latents` pooled features for each image (FLASH). `"skipped"`: visual positions have no rows at all
             (a text-only drafter).
         num_q: learned queries of the adaptor, at least 1; the last one is the global feature.
+        global_feature: whether the adaptor has one, which all later text reads. Without it all `num_q` adapted rows
+            stand for the image.
         num_latents: learned queries of the latent pool, at least 1.
 
     Raises:
@@ -28,6 +30,7 @@ class VisualConfig(DrafterConfig):
 
     visual: str = "none"
     num_q: int = 2
+    global_feature: bool = True
     num_latents: int = 64
 
     def validate_architecture(self) -> None:

@@ -12,14 +12,22 @@ from .compressed_rows import CompressedRows
 class ImageAdaptor(CompressedRows):
     """Cross-attention of `num_q` learned queries over an image's projected embeddings (ViSpec, section 3.2).
 
-    All heads are full heads: no grouped keys, no positions, no norm. The last query's result is the global feature.
+    All heads are full heads: no grouped keys, no positions, no norm. The last query's result is the global feature,
+    unless `global_feature` is False: then it is a row like the others.
     """
 
-    has_global_feature = True
-
-    def __init__(self, hidden_size: int, num_heads: int, head_dim: int, num_q: int, bias: bool = False):
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        head_dim: int,
+        num_q: int,
+        bias: bool = False,
+        global_feature: bool = True,
+    ):
         super().__init__()
-        self.rows_per_image = num_q - 1
+        self.has_global_feature = global_feature
+        self.rows_per_image = num_q - global_feature
         self.queries = nn.Parameter(torch.empty(num_q, num_heads, head_dim))
         self.k_proj = nn.Linear(hidden_size, num_heads * head_dim, bias=bias)
         self.v_proj = nn.Linear(hidden_size, num_heads * head_dim, bias=bias)
@@ -33,7 +41,7 @@ class ImageAdaptor(CompressedRows):
             key_mask: `bool (images, tokens)`, False at padding.
 
         Returns:
-            `(images, num_q, H)`; the last row is the image's global feature.
+            `(images, num_q, H)`; the last row is the image's global feature, where there is one.
         """
         images, tokens, _ = embeddings.shape
         num_q, heads, head_dim = self.queries.shape

@@ -19,7 +19,8 @@ def build_visual_rows(config: VisualConfig) -> VisualRows:
     """The visual handling that `config.visual` names."""
     if config.visual == "adaptor":
         heads, head_dim = config.num_attention_heads, config.head_dim
-        return ImageAdaptor(config.hidden_size, heads, head_dim, config.num_q, config.attention_bias)
+        options = (config.num_q, config.attention_bias, config.global_feature)
+        return ImageAdaptor(config.hidden_size, heads, head_dim, *options)
     if config.visual == "latents":
         return LatentPool(config.hidden_size, config.num_latents, getattr(config, "released_rows", False))
     return {"none": VisualRows, "raw": RawRows, "skipped": SkippedRows}[config.visual]()

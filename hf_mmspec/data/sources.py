@@ -26,7 +26,7 @@ class Source:
     Args:
         data: a Hub id, a folder, a table file; the name of a public set (`public_sets.py`), as it is for the Hub's or
             NAME=PATH for a local copy; or "embedded" (all its tasks in turn), "embedded:scene", "embedded:chart",
-            "embedded:dialog", "embedded:text".
+            "embedded:dialog", "embedded:text", "embedded:pictures-2" (prompts about two pictures each).
         split: of the data set; of the embedded generators train, val or test. None is the only one there is, else
             the usual one, which is "train" but for public sets to measure on.
         subset: a Hub data set's configuration.

@@ -28,7 +28,7 @@ from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.order import steps_of, training_order
 from .learning.target_parts import TargetParts
-from .learning.trainer import TERM, DrafterTrainer, last_checkpoint, training_arguments
+from .learning.trainer import SECONDS, TERM, DrafterTrainer, last_checkpoint, training_arguments
 from .learning.warm_start import warm_start
 from .processes import processes
 from .recipes.recipe import Stage
@@ -88,8 +88,11 @@ def _train(
         warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
         say(f"closed-form start: {judge(drafter)}")
     losses: dict[str, dict[str, float]] = {}
+    effort: dict[str, dict[str, float]] = {}
     for number, stage in enumerate(run.recipe.stages):
-        results, losses[stage.name] = run_stage(run, stage, number, drafter, parts, training, judge, say)
+        results, losses[stage.name], effort[stage.name] = run_stage(
+            run, stage, number, drafter, parts, training, judge, say
+        )
     state = processes()
     if state.is_main_process:
         module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
@@ -103,6 +106,7 @@ def _train(
             "recipe": run.recipe.as_dict(),
             "results": results,
             "losses": losses,
+            "effort": effort,
             "held_out": {"prompts": len(judge.conversations), "budget": judge.budget},
             "provenance": provenance(),
         }
@@ -208,11 +212,11 @@ def run_stage(
     training: RecordSource,
     judge: AcceptanceJudge,
     say: Callable[[str], None],
-) -> tuple[dict[str, float], dict[str, float]]:
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Train one stage, or finish it, or take its result where it is done; `drafter` gets its best weights.
 
     Returns:
-        What the judge said of these, and the loss and its terms that were logged last.
+        What the judge said of these, the loss and its terms that were logged last, and steps with their seconds.
     """
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
@@ -237,6 +241,7 @@ def run_stage(
     return (
         {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_acceptance")},
         {name: value for name, value in last.items() if name == "loss" or name.startswith(TERM)},
+        {"steps": trainer.state.global_step, "seconds": sum(entry.get(SECONDS, 0.0) for entry in history)},
     )
 
 

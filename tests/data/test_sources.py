@@ -348,9 +348,19 @@ def test_embedded_text():
     assert open_source(Source("embedded:text"))[3].key == "text/train/3"
 
 
+def test_embedded_prompts_about_several_pictures():
+    two = open_source(Source("embedded:pictures-2", split="val", limit=3))
+    assert [len(conversation.pictures) for conversation in two] == [2, 2, 2]
+    assert [conversation.task for conversation in two] == ["scene", "dialog", "rewrite"]
+    assert two[1].key == "pictures-2/val/1"
+    fails("choose one of", "embedded:pictures-9", limit=1)
+
+
 def test_embedded_errors():
     fails("never ends: say how many with --limit", "embedded")
-    fails("embedded:y: choose one of scene, chart, dialog, rewrite, chat, text", "embedded:y")
+    fails(
+        "embedded:y: choose one of scene, chart, dialog, rewrite, chat, text, pictures-0 to pictures-8", "embedded:y"
+    )
     fails("no split 'x': choose one of train, val, test", "embedded", split="x", limit=1)
     assert (
         open_source(Source("embedded", limit=2)).fingerprint()

@@ -17,6 +17,7 @@ EAGLE3 = {"draft_vocab_size": tiny.VOCAB, "feature_layers": [0, 1, 3]}
 # name -> (family, fields)
 DRAFTERS = {
     "vispec": ("vispec", {"num_q": 3}),
+    "vispec, no global feature": ("vispec", {"num_q": 2, "global_feature": False}),
     "msd": ("msd", {"num_key_value_heads": 2}),
     "msd, qwen style": ("msd", {"input_norm": True, "attention_bias": True}),
     "eagle": ("eagle", {}),

@@ -7,7 +7,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 def slow_rows(drafter, embeds, features, spans):
     """`(inputs, positions)` of all rows for embeddings (L + 1) and features (L), image by image."""
     inputs, positions, seen = [], [], torch.zeros(features.shape[-1])
-    kept = drafter.config.num_q - 1
+    kept = drafter.config.num_q - drafter.config.global_feature
     images = dict(spans)
     slot = -1 if 0 in images else 0  # an image at the very start has one slot less than tokens
     while slot < len(features):
@@ -20,7 +20,9 @@ def slow_rows(drafter, embeds, features, spans):
             positions += range(stop - 1 - room, stop - 1)
             seen, slot = rows[-1], stop - 1
         else:
-            mixed = drafter.img_fc(torch.cat([features[slot], seen]))
+            mixed = features[slot]
+            if drafter.config.global_feature:
+                mixed = drafter.img_fc(torch.cat([mixed, seen]))
             inputs.append(drafter.fc(torch.cat([embeds[following], mixed])))
             positions.append(slot)
             slot += 1

@@ -30,11 +30,12 @@ def reference(drafter, borrowed, prompt, next_token=NEXT):
     return slow_layer(drafter, inputs, positions), positions
 
 
-@pytest.mark.parametrize("num_q", [1, 2, 4])
+@pytest.mark.parametrize("num_q, sees", [(1, True), (2, True), (4, True), (1, False), (3, False)])
 @pytest.mark.parametrize("spans", SPANS.values(), ids=SPANS)
 @torch.no_grad()
-def test_prefill_equals_the_slow_reference(spans, num_q):
-    drafter, borrowed, prompt = tiny.drafter(num_q=num_q), tiny.borrowed(), tiny.prompt(spans)
+def test_prefill_equals_the_slow_reference(spans, num_q, sees):
+    drafter = tiny.drafter(num_q=num_q, global_feature=sees)
+    borrowed, prompt = tiny.borrowed(), tiny.prompt(spans)
     state = drafter.prefill(prompt, NEXT, borrowed)
     expected, positions = reference(drafter, borrowed, prompt)
     torch.testing.assert_close(state.last_hidden[0], expected[-1], atol=1e-5, rtol=1e-4)

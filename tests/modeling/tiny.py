@@ -27,8 +27,9 @@ def config(**overrides) -> ViSpecConfig:
 def drafter(**overrides) -> ViSpecDrafter:
     torch.manual_seed(3)
     made = ViSpecDrafter(config(**overrides)).eval()
-    torch.nn.init.normal_(made.img_fc.weight, std=0.2)  # so that the global feature matters
-    torch.nn.init.normal_(made.img_fc.bias, std=0.2)
+    if made.img_fc is not None:
+        torch.nn.init.normal_(made.img_fc.weight, std=0.2)  # so that the global feature matters
+        torch.nn.init.normal_(made.img_fc.bias, std=0.2)
     return made
 
 

@@ -4,7 +4,7 @@ Both give the same records. Screens once, counts what cannot be used, and knows 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -61,7 +61,8 @@ class RecordSource:
         """
         kept: dict[str, Any] | None = sets[0].manifest.get("features")
         same = all(each.manifest.get("features") == kept for each in sets)
-        read_alike = kept is not None and kept["layers"] == _layers(reader) and same
+        # any set with states keeps those that the head reads, too
+        read_alike = kept is not None and same and _layers(reader) in (None, kept["layers"])
         weights = [each.manifest.get("target_quantization") for each in sets]
         fits = read_alike and all(each == quantisation_of(reader.model) for each in weights)
         if where == "stored" and reader.kv_layer is not None:
@@ -104,6 +105,8 @@ class RecordSource:
         names = set(self.sets[0].rows.column_names)
         if not self.is_stored:
             names -= {"features", "states", "image_embeds", "spans"}
+        elif self._takes_head_states:
+            names -= {"features"}
         return datasets.concatenate_datasets([each.rows.select_columns(sorted(names)) for each in self.sets])
 
     def column(self, name: str) -> list[Any]:
@@ -139,8 +142,7 @@ class RecordSource:
     def records(self, indices: Sequence[int]) -> list[Record]:
         """Usable records by number on the target's device, pictures included, cut behind `max_length` tokens."""
         if self.is_stored:
-            kept, device = StatesFormat(**self.sets[0].manifest["features"]), self.reader.model.device
-            found = [from_columns(self.rows[self.numbers[index]], kept).to(device) for index in indices]
+            found = [self._stored(self.rows[self.numbers[index]]) for index in indices]
         else:
             found = self.reader.read(self.answered(indices))
         return [record.cut_to(self.max_length) for record in found]
@@ -152,8 +154,23 @@ class RecordSource:
 
     @property
     def bytes_per_token(self) -> int:
-        """Of hidden states on disk; 0 on the fly."""
-        return StatesFormat(**self.sets[0].manifest["features"]).bytes_per_token if self.is_stored else 0
+        """Of hidden states that are read from disk; 0 on the fly."""
+        return self._format.bytes_per_token if self.is_stored else 0
+
+    @property
+    def _takes_head_states(self) -> bool:
+        """Whether the drafter reads no more than the head, but the set keeps further layers: one set serves all."""
+        return self.reader.feature_layers is None and self.sets[0].manifest["features"]["layers"] is not None
+
+    @property
+    def _format(self) -> StatesFormat:
+        """Of the states that are read."""
+        return StatesFormat(**{**self.sets[0].manifest["features"], "layers": _layers(self.reader)})
+
+    def _stored(self, row: Mapping[str, Any]) -> Record:
+        if self._takes_head_states:
+            row = {**row, "features": row["states"], "states": None}
+        return from_columns(row, self._format).to(self.reader.model.device)
 
 
 def token_rows(parts: Sequence[datasets.Dataset]) -> Iterator[tuple[np.ndarray, int]]:

@@ -1,44 +1,17 @@
-"""The file and the table of an ablation over `kv_loss_weight`: finished cells are kept, and what they say together.
+"""The table of an ablation over `kv_loss_weight`: what its cells say together.
 
 Knows no models; every number comes from the cells.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from hf_mmspec.evaluation.markdown import markdown_table
 from hf_mmspec.modeling.configuration_autoregressive import ACCEPTED_ROWS
 
-Cell = dict[str, Any]  # weight, seed, mode, and what `measure_modes` found
+from .cells import Cell  # weight, seed, mode, and what `measure_modes` found
+
 HEAD = ["kv_loss_weight", "accepted rows", "L", "L lost by reuse", "drafting, ms per round", "tokens/s", "seeds"]
-
-
-class OtherAblationError(ValueError):
-    """The file holds another ablation, or none."""
-
-
-def finished_cells(file: Path, settings: dict[str, Any]) -> list[Cell]:
-    """What an interrupted run has left; nothing where there is no file.
-
-    Raises:
-        OtherAblationError: the file is damaged or of other settings (naming them).
-    """
-    if not file.exists():
-        return []
-    try:
-        report = json.loads(file.read_text())
-        cells, found = report["cells"], report["settings"]
-        other = sorted(key for key in {*settings, *found} if found.get(key) != settings.get(key))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OtherAblationError(f"{file}: no ablation's file ({error!r}): give another --json") from error
-    if other:
-        raise OtherAblationError(
-            f"{file} holds an ablation with other settings ({', '.join(other)} differ): give another --json"
-        )
-    return cells
 
 
 def is_finished(cells: Sequence[Cell], weight: float, seed: int) -> bool:

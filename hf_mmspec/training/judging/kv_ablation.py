@@ -4,7 +4,6 @@
 on from their checkpoints, and finished cells of F are kept. Training and measuring are elsewhere.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,21 +11,18 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from hf_mmspec import AutoDrafter
-from hf_mmspec.data import Conversation, Source, open_source
+from hf_mmspec.data import Source, open_source
 from hf_mmspec.evaluation.loading import load_target
-from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.hub.names import EMBEDDED_TARGET
 from hf_mmspec.modeling import FAMILIES
 from hf_mmspec.modeling.configuration_autoregressive import AutoregressiveConfig
 
-from ..answers.store import AnswerSet, write_json
+from ..answers.store import AnswerSet
 from ..recipes.recipe import Recipe, RecipeError, family_recipe, read_recipe
-from ..run import Run
-from ..train import train
-from .ablation_report import Cell, finished_cells, is_finished, table
-from .acceptance import BUDGET
+from .ablation_report import is_finished, table
+from .cells import Cell, Cells
 from .modes import measure_modes
+from .study import Study
 
 
 @dataclass(frozen=True)
@@ -35,63 +31,32 @@ class Ablation:
 
     Args:
         family, changes: the recipe, see `read_recipe`; weight and seed come on top.
-        model, processor, name: the target, and what users call it.
-        answers, validation: to train on and to choose checkpoints by (some of the answers where there are none).
-        prompts: to measure on.
-        work: folder for drafters and checkpoints.
-        max_new_tokens: of all answers.
-        repetitions: of each measured answer.
-        held_out: prompts to choose checkpoints by.
+        study: target, answers and prompts.
     """
 
     family: str
     changes: list[str]
-    model: Any
-    processor: Any
-    name: str
-    answers: list[AnswerSet]
-    validation: list[AnswerSet]
-    prompts: list[Conversation]
-    work: Path
-    max_new_tokens: int
-    repetitions: int
-    held_out: int
+    study: Study
 
     @property
     def settings(self) -> dict[str, Any]:
         """What cells of one file have in common."""
-        return {
-            "recipe": recipe_for(self.family, self.changes, 0.0, 0).as_dict(),
-            "target": self.name,
-            "dtype": str(self.model.dtype),
-            "answers": [each.fingerprint for each in self.answers],
-            "validation": [each.fingerprint for each in self.validation],
-            "prompts": [each.key for each in self.prompts],
-            "held_out": self.held_out,
-            "max_new_tokens": self.max_new_tokens,
-            "repetitions": self.repetitions,
-            "budget": BUDGET,
-        }
+        return {"recipe": recipe_for(self.family, self.changes, 0.0, 0).as_dict(), **self.study.settings}
 
     def cells(self, weight: float, seed: int) -> list[Cell]:
         """Train a drafter, or take it where it is done, and judge it."""
-        folder = self.work / f"weight-{weight:g}-seed-{seed}"
-        if not (folder / "training.json").exists():
-            run = Run(
-                recipe_for(self.family, self.changes, weight, seed),
-                folder,
-                folder.with_name(f"{folder.name}-work"),
-                self.name,
-                held_out=self.held_out,
-                max_new_tokens=self.max_new_tokens,
-                trainer={"bf16": self.model.dtype == torch.bfloat16, "use_cpu": not torch.cuda.is_available()},
-            )
-            train(run, self.model, self.processor, self.answers, self.validation)
-        losses = json.loads((folder / "training.json").read_text())["losses"]
-        drafter = AutoDrafter.from_pretrained(folder).to(device=self.model.device, dtype=self.model.dtype).eval()
+        study, recipe = self.study, recipe_for(self.family, self.changes, weight, seed)
+        drafter, made_by = study.trained(recipe, f"weight-{weight:g}-seed-{seed}")
         found = measure_modes(
-            self.model, self.processor, drafter, self.prompts, self.max_new_tokens, self.repetitions, **BUDGET
+            study.model,
+            study.processor,
+            drafter,
+            study.prompts,
+            study.max_new_tokens,
+            study.repetitions,
+            **study.budget,
         )
+        losses = made_by["losses"]
         return [{"weight": weight, "seed": seed, "mode": mode, **found[mode], "losses": losses} for mode in found]
 
 
@@ -109,15 +74,12 @@ def recipe_for(family: str, changes: list[str], weight: float, seed: int) -> Rec
 
 def run_ablation(ablation: Ablation, weights: list[float], seeds: list[int], file: Path) -> list[Cell]:
     """All cells, those that are in `file` already included; it is written anew after each drafter."""
-    cells = finished_cells(file, ablation.settings)
+    kept = Cells.open(file, ablation.study.machine, ablation.settings)
     for seed in seeds:
         for weight in weights:
-            if not is_finished(cells, weight, seed):
-                cells = [cell for cell in cells if (cell["weight"], cell["seed"]) != (weight, seed)]
-                cells += ablation.cells(weight, seed)
-                machine = machine_facts(ablation.model.dtype, ablation.model.device)
-                write_json(file, {"machine": machine, "settings": ablation.settings, "cells": cells})
-    return cells
+            if not is_finished(kept.cells, weight, seed):
+                kept.replace({"weight": weight, "seed": seed}, ablation.cells(weight, seed))
+    return kept.cells
 
 
 def main(
@@ -149,14 +111,14 @@ def main(
         for weight in chosen:
             recipe_for(family, changes, weight, 0)
         sets, validation = ([AnswerSet.load(each) for each in folders] for folders in (answers, val or []))
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         target, processor = load_target(model, dtype)
         prompts = list(open_source(Source(data, split=split, skip=skip, limit=limit)).usable())
-        place = work or json_file.with_name(f"{json_file.stem}-work")
-        ablation = Ablation(
-            *(family, changes, target, processor, model or EMBEDDED_TARGET, sets, validation, prompts, place),
+        study = Study(
+            *(target, processor, model or EMBEDDED_TARGET, sets, validation, prompts),
+            work or json_file.with_name(f"{json_file.stem}-work"),
             *(max_new_tokens, repetitions, held_out),
         )
+        ablation = Ablation(family, changes, study)
         typer.echo("\n".join(table(run_ablation(ablation, chosen, numbers, json_file))))
     except (ValueError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)

@@ -40,6 +40,11 @@ def steps_of(stage: Stage, entries: Sequence[Entry]) -> int:
     return max(math.ceil(stage.epochs * len(_pool(stage, entries)) / stage.batch_size), 1)
 
 
+def epochs_of(stage: Stage, entries: Sequence[Entry], steps: int) -> float:
+    """The number of epochs that makes so many steps, at least one: the other way round."""
+    return (steps - 0.5) * stage.batch_size / len(_pool(stage, entries))  # half a step below: that is rounded up
+
+
 def training_order(stage: Stage, entries: Sequence[Entry], seed: int) -> list[Pick]:
     """`steps_of(...) * batch_size` picks; every `batch_size` of them are a step.
 

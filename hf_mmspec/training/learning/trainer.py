@@ -24,10 +24,12 @@ from ..disk import full_disk_explained, insist_on_room
 from ..recipes.recipe import Stage
 from .drafter_with_loss import DrafterWithLoss
 from .order import Pick
+from .step_clock import StepClock
 
 Judge = Callable[[Drafter], dict[str, float]]
 BEST = "acceptance_length"  # what a judge's result is called that chooses the checkpoint
 TERM = "loss/"  # what a term of the loss is logged as, before its name
+SECONDS = "seconds"  # what the steps since the last entry of the log took
 _PREFIX = "drafter."
 _NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt")  # to go on from a checkpoint of one process or DDP
 _SHARDED = ("pytorch_model_fsdp*", "global_step*")  # FSDP's and DeepSpeed's own files instead
@@ -55,13 +57,14 @@ class DrafterTrainer(Trainer):
         self._judge, self._make_batch = judge, make_batch
         self._terms: dict[str, torch.Tensor] = {}
         self._parts = 0  # of steps, whose terms these are
+        self._clock = StepClock()
         super().__init__(
             model=module,
             args=arguments,
             train_dataset=list(picks),  # type: ignore[arg-type]
             eval_dataset=[None],  # type: ignore[arg-type]  # the judge has its own
             data_collator=list,  # type: ignore[arg-type]  # see `get_batch_samples`
-            callbacks=[SaveByTime(save_minutes), BestIsHere()],
+            callbacks=[self._clock, SaveByTime(save_minutes), BestIsHere()],
         )
 
     @property
@@ -72,7 +75,8 @@ class DrafterTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """As Trainer's, but picks become records here: accelerate's loader runs a batch ahead, and what the drafter
         proposes would come from the weights before the last step, or, in a resumed run, from those behind it."""
-        return super().get_batch_samples(map(self._make_batch, epoch_iterator), num_batches, device)
+        with self._clock.running():
+            return super().get_batch_samples(map(self._make_batch, epoch_iterator), num_batches, device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As Trainer's; the loss also knows how far the stage is."""
@@ -96,14 +100,15 @@ class DrafterTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As Trainer's, with every term of the loss beside it; but a loss that is no number ends the run."""
+        """As Trainer's, with every term of the loss and the seconds of the steps beside it; but a loss that is no
+        number ends the run."""
         if not math.isfinite(logs.get("loss", 0.0)):
             raise NoNumberError(
                 f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning rate, or train in "
                 "float32"
             )
         if "loss" in logs:
-            logs = {**logs, **self._mean_terms()}
+            logs = {**logs, **self._mean_terms(), SECONDS: self._clock.taken()}
         super().log(logs, start_time)
 
     def _mean_terms(self) -> dict[str, float]:

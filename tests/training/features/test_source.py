@@ -77,6 +77,17 @@ def test_states_are_taken_from_disk_where_they_fit(pair, stored):
     assert not RecordSource.open([stored[None], stored[TAPS]], Reader(*pair)).is_stored
 
 
+def test_a_set_with_further_layers_serves_drafters_that_read_the_last_state(pair, stored):
+    one, other = (RecordSource.open([stored[layers]], Reader(*pair), "stored") for layers in (None, TAPS))
+    assert one.bytes_per_token == other.bytes_per_token
+    assert "features" not in other.rows.column_names  # they are not even read
+    for mine, shared in zip(one.records([0, 1]), other.records([0, 1]), strict=True):
+        assert mine.features.shape == shared.features.shape
+        close(shared.features, mine.features)
+        close(shared.image_embeds, mine.image_embeds)
+        assert shared.states is None
+
+
 def test_keys_of_a_target_layer_are_read_on_the_fly(pair, stored):
     reader = Reader(*pair, kv_layer=-1)
     source = RecordSource.open([stored[None]], reader)

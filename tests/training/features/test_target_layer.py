@@ -106,8 +106,10 @@ def test_a_drafter_learns_from_a_layer_and_says_so(llava, tmp_path):
     changes = [*WITH_LAYER, "drafter.accepted_rows=reuse", "stages.0.on_policy.share=0.25", "stages.*.epochs=0.5"]
     run = world.train_run(tmp_path, "msd", *changes, "stages.0.records=all", "evaluations=1")
     world.trained(run, *llava, tmp_path / "answers")
-    losses = json.loads((run.out / "training.json").read_text())["losses"]["curriculum"]
+    made_by = json.loads((run.out / "training.json").read_text())
+    losses, effort = made_by["losses"]["curriculum"], made_by["effort"]["curriculum"]
     assert losses.keys() == {"loss", "loss/soft_cross_entropy", "loss/feature_regression", "loss/kv"}
     assert losses["loss/kv"] > 0
+    assert effort["steps"] == 1 and effort["seconds"] > 0
     assert AutoDrafter.from_pretrained(run.out).config.accepted_rows == "reuse"
     assert "0.1 kv" in (run.out / "README.md").read_text()

@@ -7,10 +7,11 @@ import typer
 
 from hf_mmspec.generation.statistics import Speculation
 from hf_mmspec.modeling import FAMILIES
-from hf_mmspec.training.judging import kv_ablation
-from hf_mmspec.training.judging.ablation_report import OtherAblationError, finished_cells, is_finished, table
+from hf_mmspec.training.judging import kv_ablation, study
+from hf_mmspec.training.judging.ablation_report import is_finished, table
 from hf_mmspec.training.judging.kv_ablation import recipe_for
-from hf_mmspec.training.judging.modes import measure_modes, summary
+from hf_mmspec.training.judging.modes import measure_modes
+from hf_mmspec.training.judging.taking_turns import summary
 from hf_mmspec.training.recipes import RecipeError
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.training.making import conversation
@@ -48,19 +49,6 @@ def test_a_cell_is_finished_with_both_ways():
     assert is_finished(CELLS, 0.0, 1)
     assert not is_finished(CELLS, 0.1, 0)
     assert not is_finished(CELLS, 0.0, 2)
-
-
-def test_only_a_file_of_the_same_settings_is_gone_on_with(tmp_path):
-    file = tmp_path / "f.json"
-    assert finished_cells(file, {"a": 1}) == []
-    file.write_text(json.dumps({"settings": {"a": 1, "b": 2}, "cells": CELLS}))
-    assert finished_cells(file, {"a": 1, "b": 2}) == CELLS
-    with pytest.raises(OtherAblationError, match=r"other settings \(a, c differ\): give another --json"):
-        finished_cells(file, {"a": 2, "b": 2, "c": 3})
-    for damaged in ("{", "[]", '{"cells": []}'):
-        file.write_text(damaged)
-        with pytest.raises(OtherAblationError, match="no ablation's file"):
-            finished_cells(file, {})
 
 
 def test_numbers_of_a_way_of_drafting():
@@ -139,7 +127,7 @@ def command(folder, file, **options):
 def test_the_command_goes_on_where_it_was(place, tmp_path, monkeypatch, capsys):
     folder, model = place
     monkeypatch.setattr(kv_ablation, "load_target", lambda *_: model)
-    real, trained = kv_ablation.train, []
+    real, trained = study.train, []
 
     def counted(run, *args):
         trained.append((run.recipe.stages[0].kv_loss_weight, run.recipe.seed))
@@ -147,7 +135,7 @@ def test_the_command_goes_on_where_it_was(place, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return real(run, *args)
 
-    monkeypatch.setattr(kv_ablation, "train", counted)
+    monkeypatch.setattr(study, "train", counted)
     file = tmp_path / "new" / "f.json"
     with pytest.raises(KeyboardInterrupt):
         command(folder, file)

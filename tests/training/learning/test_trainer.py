@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -154,6 +155,25 @@ def test_every_term_of_the_loss_is_logged(target, tmp_path, logging):
         assert terms.keys() == learning.weights.keys() == {"soft_cross_entropy", "feature_regression", "kv"}
         assert sum(learning.weights[name] * value for name, value in terms.items()) == pytest.approx(entry["loss"])
         assert min(terms.values()) > 0
+
+
+def test_seconds_of_steps_leave_out_measuring(target, tmp_path):
+    def make_slowly(picks):
+        time.sleep(0.05)
+        return make_batch(picks)
+
+    def judge(drafter):
+        time.sleep(1.0)
+        return {"acceptance_length": 1.0}
+
+    began = time.perf_counter()
+    trainer = trainer_of(module("eagle", target), tmp_path, judge, make=make_slowly, logging_steps=2)
+    trainer.train()
+    whole = time.perf_counter() - began
+    seconds = [entry["seconds"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(seconds) == 3
+    assert min(seconds) > 2 * 0.05
+    assert sum(seconds) < whole - 3 * 1.0
 
 
 def test_a_stage_goes_on_from_its_checkpoint(target, tmp_path):
