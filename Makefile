@@ -13,10 +13,10 @@ ifneq ($(CONSTRAINTS),$(INSTALLED_WITH))
 $(STAMP): FORCE
 endif
 
-.PHONY: help demo test test-all bench quality style release-check clean FORCE
+.PHONY: help demo test test-all identity bench quality style release-check clean FORCE
 
 help:
-	@echo "make demo | test | test-all | bench | quality | style | release-check"
+	@echo "make demo | test | test-all | identity | bench | quality | style | release-check"
 
 demo: $(STAMP)
 	$(BIN)/mmspec demo
