@@ -66,8 +66,9 @@ def run(count: int, first_seed: int, tell: Callable[[Report], None], families=tu
     each = -(-count // len(families))
     for number, family in enumerate(families):
         wanted, start = report.cases + each, first_seed
-        while report.cases < wanted and not report.failures:  # hypothesis may repeat a case, which counts once
-            _run_family(family, wanted - report.cases, start * len(families) + number, models, report)
+        while report.cases < wanted and not report.failures:
+            # hypothesis begins with the simplest case each time, and may repeat others; each counts once
+            _run_family(family, wanted - report.cases + 3, start * len(families) + number, models, report)
             start += 1000
         tell(report)
         if report.failures:
