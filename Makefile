@@ -13,10 +13,10 @@ ifneq ($(CONSTRAINTS),$(INSTALLED_WITH))
 $(STAMP): FORCE
 endif
 
-.PHONY: help demo test test-all bench quality style release-check clean FORCE
+.PHONY: help demo test test-all identity soak malformed bench quality style release-check clean FORCE
 
 help:
-	@echo "make demo | test | test-all | bench | quality | style | release-check"
+	@echo "make demo | test | test-all | identity | soak | malformed | bench | quality | style | release-check"
 
 demo: $(STAMP)
 	$(BIN)/mmspec demo
@@ -29,6 +29,16 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_ARGS)
+
+# long checks, each with a count at its end; see docs/testing.md
+identity: $(STAMP)
+	$(BIN)/python -m tests.identity --cases 3000 --json outputs/identity.json
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --requests 2000 --json outputs/soak.json
+
+malformed: $(STAMP)
+	$(BIN)/python -m tests.malformed --calls 1000 --json outputs/malformed.json
 
 bench: $(STAMP)
 	mkdir -p outputs

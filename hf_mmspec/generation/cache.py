@@ -106,9 +106,10 @@ class TreeCache(Cache):
 
     def copy_to(self, cache: Cache) -> None:
         """Hand the columns over to `cache`, layer by layer, as if `cache` had been there all along."""
-        while len(cache.layers) < len(self.layers):
+        used = 1 + max((index for index, layer in enumerate(self.layers) if layer.is_initialized), default=-1)
+        while len(cache.layers) < used:
             cache.layers.append(DynamicLayer())
-        for mine, theirs in zip(self.layers, cache.layers, strict=True):
+        for mine, theirs in zip(self.layers, cache.layers, strict=False):  # the last ones may read another one's rows
             if not mine.is_initialized:
                 continue
             if isinstance(theirs, StaticLayer):

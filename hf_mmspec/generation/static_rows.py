@@ -34,5 +34,7 @@ def store_rows(layer: StaticLayer, keys: torch.Tensor, values: torch.Tensor) -> 
 
 
 def room_of(layers: list) -> int | None:
-    """Rows that fit into static layers; None where all are windows, which forget."""
-    return min((layer.max_cache_len for layer in layers if not layer.is_sliding), default=None)
+    """Rows that fit into static layers; None where all are windows, which forget. Layers that read another one's rows
+    have none of their own."""
+    own = (layer for layer in layers if isinstance(layer, StaticLayer))
+    return min((layer.max_cache_len for layer in own if not layer.is_sliding), default=None)

@@ -46,12 +46,13 @@ class Family:
             return [self.inputs(text)]
         pixels = self.pixels(torch.Generator().manual_seed(0))
         ids = [1, 5, 6, 7]
-        for count in self._counts(model, pixels):
+        for count in self.counts(model, pixels):
             ids += [VISION_START, *[tiny.IMAGE_TOKEN] * count, VISION_END, 8, 9]
         return [self.inputs(text), self.inputs(ids) | pixels]
 
     @torch.no_grad()
-    def _counts(self, model: PreTrainedModel, pixels: dict[str, Any]) -> list[int]:
+    def counts(self, model: PreTrainedModel, pixels: dict[str, Any]) -> list[int]:
+        """Visual tokens of each row of pictures."""
         if self.tokens is not None:
             return [self.tokens] * 2
         encode = model.base_model.get_image_features

@@ -13,14 +13,17 @@ def prompts(family, rows, seed=0):
     return [tiny.PROMPTS[family](seed + row, images=(seed + row) % 3, length=3 + 4 * (row % 3)) for row in range(rows)]
 
 
+def padded_to(values, length):
+    """`values (1, L)` with zeros before them."""
+    return torch.nn.functional.pad(values, (length - values.shape[1], 0))
+
+
 def batch_of(singles):
     """One batch; pixels of all rows one after the other."""
     longest = max(single["input_ids"].shape[1] for single in singles)
 
-    def padded(values):
-        return torch.nn.functional.pad(values, (longest - values.shape[1], 0))
-
-    out = {name: torch.cat([padded(each[name]) for each in singles]) for name in PER_TOKEN if name in singles[0]}
+    names = [name for name in PER_TOKEN if name in singles[0]]
+    out = {name: torch.cat([padded_to(each[name], longest) for each in singles]) for name in names}
     for name in ("pixel_values", "image_grid_thw"):
         if found := [each[name] for each in singles if name in each]:
             out[name] = torch.cat(found)

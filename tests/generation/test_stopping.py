@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, TextIteratorStreamer
+from transformers import TextIteratorStreamer
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
+from .spelling import UNSPELLABLE, spelling_tokenizer
 from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
 
 
@@ -17,15 +17,7 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """Byte-level, one printable character per id, as the stop-string machinery needs a tokenizer that can spell."""
-    characters = [chr(33 + i) for i in range(94)] + sorted(
-        set(pre_tokenizers.ByteLevel.alphabet()) - set(map(chr, range(127)))
-    )
-    vocabulary = {character: i for i, character in enumerate(characters[: tiny.VOCAB])}
-    backend = Tokenizer(models.BPE(vocabulary, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="!", clean_up_tokenization_spaces=False)
+    return spelling_tokenizer()
 
 
 def both(family, images=1, **kwargs):
@@ -61,7 +53,7 @@ def test_length_cap_and_eos_in_one_block(family, shape, limit):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_stop_strings(family, tokenizer, shape):
     """vllm #47616, transformers #48039: scores and ids end with the text, wherever in a block the string ends."""
-    spellable = dict(suppress_tokens=list(range(94, tiny.VOCAB)))
+    spellable = dict(suppress_tokens=UNSPELLABLE)
     model, inputs, oracle = both(family, **spellable)
     for place in range(1, 9):
         stop = tokenizer.decode(oracle.answer[place - 1 : place + 1])
