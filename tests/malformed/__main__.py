@@ -29,11 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
             texts[call.flaws()[0]][kind, f"{ours.error}: {ours.message[:160]}" if ours.error else ""] += 1
             if kind == "WRONG":
                 wrong.append(f"{call.snippet()}# with the drafter {_told(ours)}\n# stock {_told(stock)}\n")
+                print(wrong[-1], flush=True)
         for flaw, counts in texts.items():
             print(flaw)
             for (kind, text), count in counts.most_common():
                 print(f"  {count:4} {kind}{': ' if text else ''}{text}")
-        print(*wrong, sep="\n")
         print(f"{options.calls} malformed calls of {len(texts)} flaws: {dict(came)}")
         seconds = round(time.perf_counter() - start)
         commands.write(

@@ -23,7 +23,7 @@ from tests.families.test_families import WORKING
 from tests.generation.test_every_family import SHAPES
 from tests.identity.models import Models
 
-from .flaws import FLAWS
+from .flaws import FLAWS, SECOND
 
 _OURS = tuple(str(Path(__file__).parents[2] / folder) for folder in ("hf_mmspec", "modeling"))
 _FAMILIES = ("LLaVA 1.5", "Qwen2.5-VL", "LLaVA on Mistral", "Gemma 3")
@@ -62,7 +62,7 @@ class Call:
         """Every flaw comes in turn, sometimes with another one."""
         names, choose = list(FLAWS), self._choose()
         first = names[self.number % len(names)]
-        second = choose.choice(names)
+        second = choose.choice(list(SECOND))
         return (first,) if choose.random() < 0.7 or second == first else (first, second)
 
     def outcomes(self, models: Models) -> tuple[Outcome, Outcome]:

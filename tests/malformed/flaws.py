@@ -245,3 +245,5 @@ CACHES = {
     "an old name": lambda call, *_: call.update(past_key_values=DynamicCache()),
 }
 FLAWS: dict[str, Flaw] = PICTURES | PROMPTS | BUDGETS | DRAFTERS | SETTINGS | CACHES
+# They look at nothing that another flaw may have changed.
+SECOND: dict[str, Flaw] = BUDGETS | DRAFTERS | SETTINGS
