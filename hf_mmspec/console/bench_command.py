@@ -75,6 +75,7 @@ def bench(
     budgets = expand_budgets(budget or ())
     for each in budgets:
         parse_budget(each)
+    groups = tuple(map(parse_together, together or ()))
     from hf_mmspec.console.bench import Files, Run, show_bench
     from hf_mmspec.console.session import use_threads
     from hf_mmspec.data import Columns, Source
@@ -93,7 +94,7 @@ def bench(
         temperatures=tuple(dict.fromkeys(temperature or (0.0,))),
         split=split,
         batch=batch,
-        together=tuple(map(parse_together, together or ())),
+        together=groups,
         budgets=budgets,
     )
     if task:

@@ -91,16 +91,27 @@ class Answer:
         """
         raw = logits.to(copy=True, dtype=torch.float32, device=self.ids.device)
         scores = self._processor(self.ids, raw)
+        if scores is None:
+            raise TypeError("a logits processor returned None: return its scores at the end of `__call__`.")
         self._record(raw, scores, states)
         token = self._choose(scores) if draft is None else self._accept_or_replace(scores, *draft)
         self.ids = torch.cat([self.ids, token[:, None]], dim=-1)
-        stops = bool(self._criteria(self.ids, self.scores).all())
+        stops = self._is_stopped()
         if stops and self.stopped_at is None:
             self.stopped_at = self.ids.shape[1]
         self.finished = self.tokens_left <= 0 if self._goes_on else stops
         if self._streamer is not None:
             self._streamer.put(token.cpu())
         return int(token)
+
+    def _is_stopped(self) -> bool:
+        stops = self._criteria(self.ids, self.scores)
+        if stops.numel() != 1:
+            raise ValueError(
+                f"a stopping criterion returned shape {tuple(stops.shape)} for a row: return one bool for each row of "
+                "`input_ids`."
+            )
+        return bool(stops)
 
     def _choose(self, scores: torch.Tensor) -> torch.Tensor:
         """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`."""

@@ -133,7 +133,9 @@ def fingerprint(*models: PreTrainedModel) -> str:
     for model in models:
         config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
         facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
-        facts += [str(model.dtype), str(model.device), str(model.config._attn_implementation)]
+        has_weights = next(model.parameters(), None) is not None  # which dtype and device are read from
+        facts += [str(model.dtype), str(model.device)] if has_weights else ["no weights"]
+        facts.append(str(model.config._attn_implementation))
         facts += _kinds_of_layers(model)
         facts += ["compiled"] * any(is_compiled(module) for module in model.modules())
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]

@@ -154,6 +154,7 @@ def install_hook() -> None:
             check_no_other_way(generation_config, generation_mode_kwargs)
             _check_model(self, generation_config)
             _check_budget(generation_config)
+            _check_drafter(drafter, generation_config)
             drafter.bind(self)
             # The stock check compares padded vocabulary sizes; `bind` has compared the real ones. It also refuses
             # several returned sequences, which are rows of a batch to us.
@@ -178,6 +179,20 @@ def _check_budget(generation_config: GenerationConfig) -> None:
     """Raises ValueError for numbers that no budget has; what is not given counts as 1."""
     depth, top_k, total_tokens, mode = _asked_budget(generation_config).values()
     DraftBudget(*(1 if count is None else count for count in (depth, top_k, total_tokens)), mode or "tree")
+
+
+def _check_drafter(drafter: Drafter, generation_config: GenerationConfig) -> None:
+    drops = any(each.training and each.p > 0 for each in drafter.modules() if isinstance(each, torch.nn.Dropout))
+    if drops and generation_config.do_sample:
+        raise ValueError(
+            f"{type(drafter).__name__} is in training mode, and its dropout would take random numbers of sampling: "
+            "call drafter.eval() before."
+        )
+    if any(parameter.is_meta for parameter in drafter.parameters()):
+        raise ValueError(
+            f"{type(drafter).__name__} is on the meta device, without weights: load it with "
+            "`AutoDrafter.from_pretrained`."
+        )
 
 
 def _check_mode(generation_mode: GenerationMode) -> None:
@@ -269,15 +284,38 @@ def _check_request(
         )
     if model_kwargs.get("position_ids") is None:
         raise ValueError(f"{type(model).__name__} takes no position_ids, which a draft tree needs.")
+    _check_mask(input_ids, model_kwargs, generation_config)
     _check_room(input_ids, model_kwargs, generation_config)
     if embeds is None:
         _check_images(model, _new_ids(input_ids, model_kwargs, generation_config), model_kwargs)
 
 
+def _check_mask(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig) -> None:
+    """A column for each token of the prompt, or of a filled cache and what is new; a token in every row."""
+    mask, embeds = model_kwargs.get("attention_mask"), model_kwargs.get("inputs_embeds")
+    if mask is not None and mask.dim() != 2:
+        return
+    prompt = max(each.shape[1] for each in (input_ids, embeds) if each is not None)
+    cached = int(model_kwargs["cache"].get_seq_length())
+    columns = _mask_columns(mask, generation_config)
+    if columns not in (prompt, prompt + cached):
+        raise ValueError(
+            f"attention_mask has {columns} columns for a prompt of {prompt} tokens and {cached} in the cache: give "
+            "the one that the processor returns, with a column for each token."
+        )
+    if mask is not None and not mask.bool().any(dim=1).all():
+        raise ValueError("attention_mask hides all tokens of a row: leave that row out, or give it a token.")
+
+
+def _mask_columns(mask: torch.Tensor | None, generation_config: GenerationConfig) -> int:
+    """`generate` drops a mask that hides nothing, and keeps its length."""
+    return generation_config._mask_length if mask is None else mask.shape[1]
+
+
 def _new_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig):
     """What the prefill will run: callers with a filled cache give all ids, or the new ones and a mask of all."""
     mask = model_kwargs.get("attention_mask")
-    length = generation_config._mask_length if mask is None else mask.shape[1]
+    length = _mask_columns(mask, generation_config)
     return input_ids[:, int(model_kwargs["cache"].get_seq_length()) :] if length == input_ids.shape[1] else input_ids
 
 

@@ -9,7 +9,7 @@ from transformers import GenerationMixin, Llama4TextConfig, MllamaTextConfig
 from hf_mmspec.generation import install_hook, speculative_decoding
 from hf_mmspec.generation.candidates import ChainCandidateGenerator
 from hf_mmspec.generation.tree_mask import LayerWindows
-from hf_mmspec.modeling import ViSpecConfig, ViSpecDrafter
+from hf_mmspec.modeling import FlashDrafter, ViSpecConfig, ViSpecDrafter
 from hf_mmspec.modeling.binding import describe_target
 
 from . import tiny
@@ -188,3 +188,45 @@ def test_an_empty_prompt(forbidden):
     empty = {"input_ids": torch.zeros(1, 0, dtype=torch.long), "attention_mask": torch.zeros(1, 0, dtype=torch.long)}
     with pytest.raises(ValueError):
         forbidden.generate(**empty, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (lambda mask: torch.cat([mask, mask], dim=1), "columns for a prompt of"),
+        (lambda mask: mask[:, 1:], "columns for a prompt of"),
+        (lambda mask: mask * 0, "hides all tokens of a row"),
+    ],
+)
+def test_a_mask_that_does_not_fit(mask, message):
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    inputs["attention_mask"] = mask(inputs["attention_mask"])
+    with pytest.raises(ValueError, match=message):
+        model.generate(**inputs, max_new_tokens=4, assistant_model=RandomDrafter(model))
+
+
+def test_a_drafter_whose_weights_were_not_loaded(forbidden):
+    drafter = ViSpecDrafter.from_target(tiny.llava()).to("meta")
+    with pytest.raises(ValueError, match="meta device"):
+        forbidden.generate(**tiny.llava_prompt(1), max_new_tokens=4, assistant_model=drafter)
+
+
+def test_dropout_takes_no_random_numbers_of_a_drawn_answer(forbidden):
+    drafter = FlashDrafter.from_target(tiny.llava()).train()
+    with pytest.raises(ValueError, match=r"drafter.eval\(\)"):
+        forbidden.generate(**tiny.llava_prompt(1), max_new_tokens=4, do_sample=True, assistant_model=drafter)
+
+
+def test_what_processors_and_criteria_return_is_checked():
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    arguments = dict(**inputs, max_new_tokens=4, assistant_model=RandomDrafter(model))
+    with pytest.raises(TypeError, match="processor returned None"):
+        model.generate(**arguments, logits_processor=[lambda ids, scores: None])
+    with pytest.raises(ValueError, match="one bool for each row"):
+        model.generate(**arguments, stopping_criteria=[lambda ids, scores: torch.zeros(3, dtype=torch.bool)])
+
+
+def test_a_drafter_without_any_weights_has_an_automatic_budget():
+    """Which is kept by what decides speed, as far as there is any of it."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    assert_same(run(model, inputs), run(model, inputs, assistant_model=RandomDrafter(model)), "automatic")

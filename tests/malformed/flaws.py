@@ -214,7 +214,7 @@ SETTINGS = {
     "stop strings": setting("stop_strings", ["a"], "a", [], 3),
     "a tokenizer that is none": setting("tokenizer", "tokenizer", 3),
     "no caching": setting("use_cache", False),
-    "cache implementation": setting("cache_implementation", "paged", "dynamic", "hybrid", 3),
+    "cache implementation": setting("cache_implementation", "dynamic", "hybrid", 3),
     "chunks": setting("prefill_chunk_size", 0, -1, 3, 1.5),
     "attentions": setting("output_attentions", True),
     "a config that is none": setting("generation_config", {"max_new_tokens": 3}, "greedy", GenerationConfig),

@@ -32,9 +32,9 @@ def test_what_is_right():
 
 def test_a_check_that_is_missing_is_seen(models, monkeypatch):
     """And the printed call shows it."""
-    number = list(FLAWS).index("a drafter of a narrower target")
+    number = list(FLAWS).index("a drafter without weights")
     call = Call(number)
-    monkeypatch.setattr("hf_mmspec.modeling.modeling_drafter.Drafter.bind", lambda self, model: None)
+    monkeypatch.setattr("hf_mmspec.generation.strategy._check_drafter", lambda *_: None)
     with pytest.raises(AssertionError):
         exec(call.snippet(), {})
     monkeypatch.undo()
