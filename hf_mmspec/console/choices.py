@@ -11,7 +11,7 @@ FEATURES = ("auto", "stored", "live")
 PRECISIONS = ("auto", "bf16", "fp32")
 QUANTISATIONS = ("nf4", "int8")
 # what `mmspec train --family` understands
-RECIPES = ("vispec", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3")
+RECIPES = ("vispec", "vispec_deep", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3")
 
 # what `mmspec convert --family` and `--layer-ids` understand
 LAYOUTS = ("eagle", "eagle3", "flash", "msd", "vispec")

@@ -22,11 +22,19 @@ class StepStates:
     @classmethod
     def of_row(cls, outputs: ModelOutput, row: int) -> "StepStates":
         """Those of one row of a forward's outputs."""
-        return cls(*(layers_of_row(outputs.get(name), row) for name in ("hidden_states", "attentions")))
+        return cls(states_of_row(outputs.get("hidden_states"), row), attentions_of_row(outputs.get("attentions"), row))
 
 
-def layers_of_row(layers: tuple[torch.Tensor | None, ...] | None, row: int) -> tuple[torch.Tensor | None, ...] | None:
-    """One row `(1, ...)` of every layer's `(B, ...)`."""
+def states_of_row(layers: tuple[torch.Tensor | None, ...] | None, row: int) -> tuple[torch.Tensor | None, ...] | None:
+    """One row `(1, T, H)` of every layer's hidden states `(B, T, H)`; of `(S, B, T, H)` where a model has S streams
+    (Gemma 3n)."""
+    return layers and tuple(None if layer is None else layer.narrow(-3, row, 1) for layer in layers)
+
+
+def attentions_of_row(
+    layers: tuple[torch.Tensor | None, ...] | None, row: int
+) -> tuple[torch.Tensor | None, ...] | None:
+    """One row `(1, heads, T, S)` of every layer's `(B, heads, T, S)`."""
     return layers and tuple(None if layer is None else layer[row : row + 1] for layer in layers)
 
 

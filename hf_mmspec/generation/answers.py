@@ -110,11 +110,13 @@ class Answers:
         by_row: list[Any] = [getattr(row, name) for row in self.rows]
         if len(by_row) == 1 or by_row[0] is None:
             return by_row[0]
+        rows_axis = -3 if name == "hidden_states" else 0  # see `states_of_row`
         return tuple(
-            self._step([row[step] if step < len(row) else None for row in by_row]) for step in range(self.new_tokens)
+            self._step([row[step] if step < len(row) else None for row in by_row], rows_axis)
+            for step in range(self.new_tokens)
         )
 
-    def _step(self, entries: Sequence[Any]) -> Any:
+    def _step(self, entries: Sequence[Any], rows_axis: int) -> Any:
         known = next(entry for entry in entries if entry is not None)
         if isinstance(known, torch.Tensor):
             ended = torch.full_like(known, -torch.inf)
@@ -123,6 +125,8 @@ class Answers:
         return tuple(
             None
             if layer is None
-            else torch.cat([torch.zeros_like(layer) if entry is None else entry[index] for entry in entries])
+            else torch.cat(
+                [torch.zeros_like(layer) if entry is None else entry[index] for entry in entries], rows_axis
+            )
             for index, layer in enumerate(known)
         )

@@ -13,7 +13,7 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 
 from hf_mmspec.modeling import DraftTree, TargetPrompt
 
-from .answer import StepStates, layers_of_row
+from .answer import StepStates, attentions_of_row, states_of_row
 from .cache import TreeCache
 from .capture import Captured
 from .conversation_cache import ConversationCache
@@ -49,7 +49,7 @@ class Verified:
         if self.hidden_states is not None:
             # Copies: a view would keep the whole tree's states alive for as long as the answer.
             hidden = tuple(
-                None if layer is None else layer[:, node : node + 1].clone() for layer in self.hidden_states
+                None if layer is None else layer[..., node : node + 1, :].clone() for layer in self.hidden_states
             )
         if self.attentions is not None:
             path = self.past_length + self.ancestors[node].nonzero().flatten()
@@ -200,8 +200,8 @@ class Target:
                 features[row : row + 1, : len(tree)],
                 self._lengths[row],
                 batch.ancestors[row, : len(tree), : len(tree)],
-                layers_of_row(outputs.get("hidden_states"), row),
-                layers_of_row(outputs.get("attentions"), row),
+                states_of_row(outputs.get("hidden_states"), row),
+                attentions_of_row(outputs.get("attentions"), row),
             )
             for row, tree in enumerate(trees)
         ]

@@ -7,7 +7,7 @@ from tests.generation.doubles import OracleDrafter, RandomDrafter
 from tests.generation.test_every_family import SHAPES, build
 from tests.generation.test_lossless_greedy import assert_same, new_tokens, run
 
-from . import dense, mrope, refused, windows
+from . import dense, mrope, refused, rows, windows
 from .family import picture_spans
 
 WORKING = dense.FAMILIES | mrope.FAMILIES | windows.FAMILIES
@@ -47,6 +47,22 @@ def test_drafters(target, name):
         assert_same(expected, actual, (name, shape))
         accepted += sum(actual[0].speculation.accepted)
     assert accepted > 0
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 9)])
+def test_states_of_several_streams(lengths):
+    """Gemma 3n has `(streams, B, T, H)` for some layers."""
+    family = WORKING["Gemma 3n"]
+    model = family.model()
+    counts = rows.visual_tokens(family, model)
+    inputs = rows.batch(family, [rows.prompt(family, counts, seed, 0, length) for seed, length in enumerate(lengths)])
+    wanted = dict(**NEW, do_sample=False, output_hidden_states=True, return_dict_in_generate=True)
+    expected = model.generate(**inputs, **wanted)
+    actual = model.generate(**inputs, **wanted, assistant_model=RandomDrafter(model), **SHAPES["tree"])
+    assert any(layer.dim() == 4 for layer in expected.hidden_states[0])
+    # the first step holds the prompt, which has no states worth comparing at padding
+    for step, other in zip(actual.hidden_states[1:], expected.hidden_states[1:], strict=True):
+        torch.testing.assert_close(step, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", refused.FAMILIES)
