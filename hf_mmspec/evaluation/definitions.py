@@ -45,9 +45,8 @@ DEFINITIONS = {
     "other (acceptance, processors, stopping, caches, streaming).",
     "identical": "Every answer has the same token ids as stock `generate`, or parts from it at a near tie: run again "
     "on the common prefix, the target gives both tokens processed scores within epsilon of its best one: 0.25 in "
-    "bfloat16 (two of its steps between 16 and 32), 4e-6 in float32; where that is not enough, in half precision and "
-    "for packed weights what the target's own margins move by when it reads its own answer to this prompt at once "
-    "instead of token by token, without any drafter. `identical_samples` "
+    "bfloat16 (two of its steps between 16 and 32), 4e-6 in float32; for packed weights at least what the "
+    "target's own margins move by when it reads its answer at once instead of token by token. `identical_samples` "
     "counts the strictly equal, `near_ties` the others, `largest_gap` is the largest distance that was found. Null "
     "where answers are sampled: there the distribution is the target's, not the draws. Seeds are fixed per prompt and "
     "the same for everyone.",

@@ -4,15 +4,14 @@ Half precision rounds differently for one token and for a tree of tokens, so two
 swap is shown by the target, not assumed: it is run once more on the common prefix, and both tokens must be its best
 ones within a stated epsilon. Anything else is a failure.
 
-Rounding adds up over layers, and packed layers round what enters them (to eight bits, or to bfloat16 whatever the
-model's dtype). Where both tokens are further apart than epsilon, the target is asked how far that goes: it reads its
-own answer to the same prompt token by token and at once, and the margin of its two best tokens moves by so much. In
-float32 nothing is excused in this way.
+Packed layers round what enters them (to eight bits, or to bfloat16 whatever the model's dtype), which enlarges the
+last bits of one layer to whole steps of the next. How far that goes is asked of the target too: it reads its own
+answer token by token and at once, and the margin of its two best tokens moves by so much.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -36,7 +35,7 @@ class Difference:
         tokens: the baseline's token and the contender's (None: that answer has ended).
         gap: how far the worse of the two lies below the target's best processed logit on the common prefix (inf: not a
             token, or a forbidden one).
-        epsilon: the largest gap that counts as a tie: `tie_epsilon`, or `reading_noise` where it is needed and larger.
+        epsilon: the largest gap that counts as a tie.
     """
 
     position: int
@@ -74,18 +73,13 @@ def _judge(
     scores = next_scores(target, inputs, prefix)
     best = scores.max().item()
     epsilon = tie_epsilon(best, target.dtype)
+    if quantisation_of(target) is not None:
+        epsilon = max(epsilon, reading_noise(target, inputs, len(prefix) + 1))
     if pair[0] is None or pair[1] is None:
         return Difference(len(prefix), pair, math.inf, epsilon)
     gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
     # Where every token is forbidden there is no distance at all: infinity less infinity is not a number.
-    difference = Difference(len(prefix), pair, gap if math.isfinite(gap) else math.inf, epsilon)
-    if difference.is_near_tie or gap == math.inf or not _rounds(target):
-        return difference
-    return replace(difference, epsilon=max(epsilon, reading_noise(target, inputs, len(prefix) + 1)))
-
-
-def _rounds(target: PreTrainedModel) -> bool:
-    return target.dtype in (torch.bfloat16, torch.float16) or quantisation_of(target) is not None
+    return Difference(len(prefix), pair, gap if math.isfinite(gap) else math.inf, epsilon)
 
 
 @torch.no_grad()

@@ -79,6 +79,7 @@ def speculative_decoding(
     check_no_other_way(generation_config)
     _check_mode(generation_config.get_generation_mode(assistant_model))
     _check_model(model, generation_config)
+    _check_drafter(assistant_model, generation_config)
     borrowed = assistant_model.bind(model)
     cache_is_users = getattr(model_kwargs.get("cache"), "_is_user_defined", False)
     model_kwargs["cache"] = _croppable_cache(model, model_kwargs.get("cache"), cache_is_users, generation_config)

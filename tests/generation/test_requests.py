@@ -207,8 +207,11 @@ def test_a_mask_that_does_not_fit(mask, message):
 
 def test_a_drafter_whose_weights_were_not_loaded(forbidden):
     drafter = ViSpecDrafter.from_target(tiny.llava()).to("meta")
-    with pytest.raises(ValueError, match="meta device"):
-        forbidden.generate(**tiny.llava_prompt(1), max_new_tokens=4, assistant_model=drafter)
+    without_hook = functools.partial(speculative_decoding, assistant_model=drafter)
+    # `generate` hands over to a custom function only when pictures are encoded
+    for images, way in ((1, {"assistant_model": drafter}), (0, {"custom_generate": without_hook})):
+        with pytest.raises(ValueError, match="meta device"):
+            forbidden.generate(**tiny.llava_prompt(1, images=images), max_new_tokens=4, **way)
 
 
 def test_dropout_takes_no_random_numbers_of_a_drawn_answer(forbidden):
