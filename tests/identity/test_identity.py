@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hf_mmspec.generation import loop
 from hf_mmspec.generation.loop import walk
+from tests.families import rows
 from tests.families.test_families import WORKING
 
 from . import __main__, runner
 from .case import Case
 from .models import Models
+from .strategy import NO_STATIC_CHUNKS_OF_PICTURES
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,20 @@ def test_every_family_has_a_batch_of_pictures(models):
     """Ragged ones, with and without pictures."""
     for family in WORKING:
         Case(family, "oracle", rows=((3, 2, 5), (4, 0, 9), (5, 1, 2)), limit=4).check(models)
+
+
+@pytest.mark.parametrize("family", NO_STATIC_CHUNKS_OF_PICTURES)
+def test_stock_chunks_of_pictures_differ_by_cache(models, family):
+    """Why they are left out; without pictures or without chunks, the caches agree."""
+    for pictures, options in ((2, {}), (0, dict(prefill_chunk_size=5)), (2, dict(prefill_chunk_size=5))):
+        inputs = rows.batch(WORKING[family], models.prompts(family, ((1, pictures, 7),)))
+        options |= dict(max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True)
+        dynamic, static = (
+            models.target(family).generate(**inputs, **options, cache_implementation=kind).logits[0]
+            for kind in ("dynamic", "static")
+        )
+        agree = torch.allclose(dynamic, static, atol=1e-4)
+        assert agree == (pictures == 0 or "prefill_chunk_size" not in options)
 
 
 def of_neighbours(tree, verified, answer):
