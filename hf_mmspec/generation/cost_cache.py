@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_mmspec.modeling.file_modes import follow_umask
@@ -126,35 +127,44 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_MMSPEC_CACHE") or os.path.join(home, "hf_mmspec")).expanduser() / "costs"
 
 
-def fingerprint(*models: PreTrainedModel) -> str:
-    """Hex key of what decides a model's speed: machine, threads, library versions, and class, config, dtype, device,
-    attention implementation, kinds of layers (packed or not, with adapters or without) and compilation of each."""
+def fingerprints(*models: PreTrainedModel) -> list[str]:
+    """Hex keys of the first model, of the first two, and so on: what decides their speed, which is machine, threads,
+    library versions, and class, config, dtype, device, attention implementation, kinds of layers (packed or not, with
+    adapters or without) and compilation of each."""
     facts = [_machine(), torch.__version__, transformers.__version__, str(torch.get_num_threads())]
+    keys = []
     for model in models:
-        config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
-        facts += [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
-        has_weights = next(model.parameters(), None) is not None  # which dtype and device are read from
-        facts += [str(model.dtype), str(model.device)] if has_weights else ["no weights"]
-        facts.append(str(model.config._attn_implementation))
-        facts += _kinds_of_layers(model)
-        facts += ["compiled"] * any(is_compiled(module) for module in model.modules())
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+        facts += _facts(model)
+        keys.append(hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32])
+    return keys
 
 
-def _kinds_of_layers(model: PreTrainedModel) -> list[str]:
+def _facts(model: PreTrainedModel) -> list[str]:
+    config = {name: value for name, value in model.config.to_dict().items() if not name.startswith("_name")}
+    facts = [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
+    has_weights = next(model.parameters(), None) is not None  # which dtype and device are read from
+    facts += [str(model.dtype), str(model.device)] if has_weights else ["no weights"]
+    modules = list(model.modules())
+    facts += [str(model.config._attn_implementation), *_kinds_of_layers(modules)]
+    return facts + ["compiled"] * any(map(is_compiled, modules))
+
+
+def _kinds_of_layers(modules: list[nn.Module]) -> list[str]:
     """How many layers there are of each class and kind of weight, and versions of the packages that these are from: a
     config does not tell what was packed or wrapped after loading."""
-    kinds: Counter[str] = Counter()
-    packages = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            kinds[f"{_name(module)} {_name(parameter)} {parameter.dtype}"] += 1
-            packages |= {type(part).__module__.partition(".")[0] for part in (module, parameter)}
-    return [f"{kind} x {count}" for kind, count in sorted(kinds.items())] + sorted(map(_version, packages))
+    kinds: Counter[tuple[type, type, torch.dtype]] = Counter()
+    for module in modules:
+        # not `parameters()`: a request waits for this, and that takes three times as long
+        kinds.update(
+            (type(module), type(each), each.dtype) for each in module._parameters.values() if each is not None
+        )
+    packages = {part.__module__.partition(".")[0] for kind in kinds for part in kind[:2]}
+    told = (f"{_name(layer)} {_name(weight)} {dtype} x {count}" for (layer, weight, dtype), count in kinds.items())
+    return sorted(told) + sorted(map(_version, packages))
 
 
-def _name(part: object) -> str:
-    return f"{type(part).__module__}.{type(part).__qualname__}"
+def _name(part: type) -> str:
+    return f"{part.__module__}.{part.__qualname__}"
 
 
 @cache

@@ -16,7 +16,7 @@ from hf_mmspec.modeling import DraftBudget, TargetPrompt
 from hf_mmspec.modeling.binding import input_device
 
 from .cache import TreeCache
-from .cost_cache import Measured, fingerprint, remembered, revise
+from .cost_cache import Measured, fingerprints, remembered, revise
 from .drafting import Drafting
 from .steadiness import Timings, take_turns
 from .uncompiled import is_compiled
@@ -106,10 +106,10 @@ def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1
     process and on disk; again where the machine was busy, at a later request."""
     rows = 1 << (rows - 1).bit_length()
     suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
-    keys = fingerprint(target) + suffix, fingerprint(target, drafter) + suffix
-    verify = remembered(keys[0], lambda: _steady_verify(target, rows), essential, _are_credible)
-    draft = remembered(keys[1], lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
-    return CostRecord(_combine(verify.numbers, draft.numbers), verify.in_doubt or draft.in_doubt, keys)
+    alone, together = (key + suffix for key in fingerprints(target, drafter))
+    verify = remembered(alone, lambda: _steady_verify(target, rows), essential, _are_credible)
+    draft = remembered(together, lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
+    return CostRecord(_combine(verify.numbers, draft.numbers), verify.in_doubt or draft.in_doubt, (alone, together))
 
 
 def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:

@@ -288,7 +288,7 @@ def _check_request(
     _check_mask(input_ids, model_kwargs, generation_config)
     _check_room(input_ids, model_kwargs, generation_config)
     if embeds is None:
-        _check_images(model, _new_ids(input_ids, model_kwargs, generation_config), model_kwargs)
+        _check_images(model, _asked_ids(input_ids, model_kwargs, generation_config), model_kwargs)
 
 
 def _check_mask(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig) -> None:
@@ -313,19 +313,21 @@ def _mask_columns(mask: torch.Tensor | None, generation_config: GenerationConfig
     return generation_config._mask_length if mask is None else mask.shape[1]
 
 
-def _new_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig):
-    """What the prefill will run: callers with a filled cache give all ids, or the new ones and a mask of all."""
-    mask = model_kwargs.get("attention_mask")
-    length = _mask_columns(mask, generation_config)
-    return input_ids[:, int(model_kwargs["cache"].get_seq_length()) :] if length == input_ids.shape[1] else input_ids
+def _asked_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation_config: GenerationConfig):
+    """What the caller asks anew: with a filled cache they give all ids, or the new ones and a mask of all. The first
+    one behind a cache is the last of an answer, which nothing has read yet, and models may say any token."""
+    cached = int(model_kwargs["cache"].get_seq_length())
+    is_whole = _mask_columns(model_kwargs.get("attention_mask"), generation_config) == input_ids.shape[1]
+    behind = input_ids[:, cached:] if is_whole else input_ids
+    return behind[:, 1:] if cached else behind
 
 
-def _check_images(model: PreTrainedModel, new_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+def _check_images(model: PreTrainedModel, asked: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
     """Every placeholder that is not in the cache yet needs pixels."""
     encoded = model_kwargs.get("mm_encoder_outputs") or {}
     for name, token in visual_token_ids(model.config).items():
         pixels = [model_kwargs[each] for each in _PIXELS[name] if model_kwargs.get(each) is not None]
-        if encoded.get(name) is None and not pixels and bool((new_ids == token).any()):
+        if encoded.get(name) is None and not pixels and bool((asked == token).any()):
             raise ValueError(
                 f"the prompt has {name} placeholders (token {token}) but no {name} was given: pass all that the "
                 f"processor returns, pixel values included, or remove the placeholder."

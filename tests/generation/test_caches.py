@@ -172,6 +172,22 @@ def test_a_new_image_without_pixels_in_the_second_turn(family, only_new):
         run(model, second, cache=cache, assistant_model=RandomDrafter(model))
 
 
+@pytest.mark.parametrize("only_new", [True, False])
+def test_the_first_answer_ended_in_a_placeholder(only_new):
+    """A token that the model said itself, and that is not in the cache yet, asks for no picture."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(4, 1)
+
+    def two_turns(**kwargs):
+        cache = DynamicCache(config=model.config.get_text_config())
+        first, _ = run(model, inputs, cache=cache, max_new_tokens=8)
+        said = torch.tensor([[tiny.IMAGE_TOKEN, 30, 31, 32]])
+        ids = torch.cat([first.sequences[:, :-1], said], dim=1)
+        second = {"input_ids": ids[:, -4:] if only_new else ids, "attention_mask": torch.ones_like(ids)}
+        return run(model, second, cache=cache, **kwargs)
+
+    assert_same(two_turns(), two_turns(assistant_model=RandomDrafter(model)), only_new)
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_left_padding_changes_nothing(family):
     """A padded prompt gives what plain `generate` gives, and the drafter sees no padding."""

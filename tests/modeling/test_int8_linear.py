@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_mmspec.generation.cost_cache import fingerprint
+from hf_mmspec.generation.cost_cache import fingerprints
 from hf_mmspec.modeling import FAMILIES, EagleDrafter
 from hf_mmspec.modeling.int8_linear import Int8Linear, has_int8_weights, round_linear_layers
 from tests.generation import tiny
@@ -46,9 +46,9 @@ def test_a_rounded_drafter_gives_the_targets_own_tokens(family):
     target, inputs = tiny.llava(), tiny.llava_prompt()
     taps = {"feature_layers": [0, 1]} if family == "eagle3" else {}
     drafter = FAMILIES[family][1].from_target(target, **taps)
-    costs = fingerprint(drafter)
+    costs = fingerprints(drafter)
     assert drafter.int8() is drafter and has_int8_weights(drafter)
-    assert fingerprint(drafter) != costs
+    assert fingerprints(drafter) != costs
     options = {"do_sample": False, "max_new_tokens": 12}
     for mode in ("tree", "chain"):
         drafted = target.generate(**inputs, assistant_model=drafter, draft_depth=3, draft_mode=mode, **options)

@@ -9,7 +9,7 @@ from hf_mmspec import quantise
 from hf_mmspec.cli import app
 from hf_mmspec.console import choices
 from hf_mmspec.evaluation import loading
-from hf_mmspec.generation.cost_cache import fingerprint
+from hf_mmspec.generation.cost_cache import fingerprints
 from hf_mmspec.modeling import ViSpecDrafter
 from hf_mmspec.quantise import QuantisedAlreadyError, quantisation, quantisation_of
 from tests.evaluation.tiny import tiny_processor
@@ -64,17 +64,17 @@ def test_costs_are_kept_apart_by_form_and_adapters(folder):
     """Costs of one form of the weights say nothing about another, even where configs are the same."""
     peft = pytest.importorskip("peft")
     models = [packed.load(folder, form) for form in ("nf4", "int8", "int8 with outliers")]
-    keys = [fingerprint(model) for model in (tiny.llava(**packed.SIZES["llava"]), *models)]
+    keys = [fingerprints(model)[0] for model in (tiny.llava(**packed.SIZES["llava"]), *models)]
     models[0].config.quantization_config = models[1].config.quantization_config
-    keys.append(fingerprint(models[0]))
+    keys.append(fingerprints(models[0])[0])
     peft.get_peft_model(models[1], peft.LoraConfig(r=2, target_modules=["q_proj"]))
-    keys.append(fingerprint(models[1]))
+    keys.append(fingerprints(models[1])[0])
     assert len(set(keys)) == len(keys)
-    assert fingerprint(packed.load(folder, "nf4")) == keys[1]
+    assert fingerprints(packed.load(folder, "nf4"))[0] == keys[1]
     inputs = tiny.llava_prompt()
     used = packed.load(folder, "nf4")
     used.generate(**inputs, max_new_tokens=2)  # packs weights anew for this processor
-    assert fingerprint(used) == keys[1]
+    assert fingerprints(used)[0] == keys[1]
 
 
 @pytest.mark.parametrize("word", [None, *quantise.WORDS])
