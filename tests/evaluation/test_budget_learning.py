@@ -70,6 +70,7 @@ def test_programs_that_keep_a_machine_busy_end_with_it(monkeypatch):
 
 
 def test_a_random_drafter_has_the_same_shape_and_other_weights(drafter):
+    torch.manual_seed(4711)  # not the state that the drafter itself was drawn from
     stranger = random_drafter(drafter)
     mine, theirs = drafter.state_dict(), stranger.state_dict()
     assert {name: value.shape for name, value in mine.items()} == {name: v.shape for name, v in theirs.items()}
