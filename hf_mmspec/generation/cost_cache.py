@@ -154,7 +154,7 @@ def _kinds_of_layers(modules: list[nn.Module]) -> list[str]:
     config does not tell what was packed or wrapped after loading."""
     kinds: Counter[tuple[type, type, torch.dtype]] = Counter()
     for module in modules:
-        # not `parameters()`: a request waits for this, and that takes three times as long
+        # not `parameters()`, which is slow: a request waits for this
         kinds.update(
             (type(module), type(each), each.dtype) for each in module._parameters.values() if each is not None
         )

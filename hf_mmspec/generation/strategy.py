@@ -323,7 +323,7 @@ def _asked_ids(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generation
 
 
 def _check_images(model: PreTrainedModel, asked: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
-    """Every placeholder that is not in the cache yet needs pixels."""
+    """Every placeholder that is asked anew needs pixels."""
     encoded = model_kwargs.get("mm_encoder_outputs") or {}
     for name, token in visual_token_ids(model.config).items():
         pixels = [model_kwargs[each] for each in _PIXELS[name] if model_kwargs.get(each) is not None]
