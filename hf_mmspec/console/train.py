@@ -25,6 +25,9 @@ def train(
     val: Annotated[
         list[Path] | None, typer.Option(help="Folder of answers to measure on. Default: some of the data.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Folder or Hub repository of a drafter whose weights are taken where they fit.")
+    ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Prompts to measure L on.")] = 12,
     work: Annotated[Path | None, typer.Option(help="Folder for checkpoints and logs. Default: OUT-work.")] = None,
     features: Annotated[
@@ -82,6 +85,7 @@ def train(
         accumulate,
         save_minutes,
         trainer_options(precision, target.dtype, report_to),
+        start,
     )
     console = Console()
 

@@ -250,7 +250,9 @@ def _data(training: Mapping[str, Any]) -> str:
     )
     outside = training.get("outside")
     missed = f" {outside:.2%} of their tokens are outside the draft vocabulary and count as misses." if outside else ""
-    return f"{records}, from {', '.join(named)}.{missed}"
+    start = training.get("start")
+    begun = f" Its first weights are those of {inert(start)}, where they fit." if start else ""
+    return f"{records}, from {', '.join(named)}.{begun}{missed}"
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -27,6 +27,7 @@ class Run:
         accumulate: parts that a step's records are read in.
         save_minutes: between checkpoints.
         trainer: further or other `TrainingArguments`.
+        start: folder or Hub repository of a drafter whose weights are taken over where they fit; None for new ones.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Run:
     accumulate: int = 1
     save_minutes: float = 10.0
     trainer: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
 
     def stage_folder(self, number: int) -> Path:
         """For the checkpoints of a stage."""

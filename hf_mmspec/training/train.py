@@ -11,7 +11,7 @@ from typing import Any
 from transformers import set_seed
 
 from hf_mmspec.hub.names import public_name
-from hf_mmspec.modeling import Drafter
+from hf_mmspec.modeling import AutoDrafter, Drafter
 from hf_mmspec.quantise import quantisation_of
 
 from .answers.store import AnswerSet
@@ -27,6 +27,7 @@ from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
 from .learning.order import steps_of, training_order
+from .learning.start_from import start_from
 from .learning.target_parts import TargetParts
 from .learning.trainer import SECONDS, TERM, DrafterTrainer, last_checkpoint, training_arguments
 from .learning.warm_start import warm_start
@@ -84,9 +85,8 @@ def _train(
     for line in other_weights(model, answers):
         say(line)
     begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(run.recipe.stages))]
-    if run.recipe.closed_form_start and not any(begun):
-        warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
-        say(f"closed-form start: {judge(drafter)}")
+    if not any(begun):
+        begin(run, drafter, parts, training, judge, say)
     losses: dict[str, dict[str, float]] = {}
     effort: dict[str, dict[str, float]] = {}
     for number, stage in enumerate(run.recipe.stages):
@@ -103,6 +103,7 @@ def _train(
             "data": [data_facts(each) for each in answers],
             "records": len(training),
             "outside": outside,
+            "start": None if run.start is None else public_name(run.start),
             "recipe": run.recipe.as_dict(),
             "results": results,
             "losses": losses,
@@ -195,6 +196,23 @@ def other_weights(model: Any, answers: Sequence[AnswerSet]) -> Iterator[str]:
 
 def _form(quantisation: str | None) -> str:
     return "unquantised" if quantisation is None else f"in {quantisation}"
+
+
+def begin(
+    run: Run,
+    drafter: Drafter,
+    parts: TargetParts,
+    training: RecordSource,
+    judge: AcceptanceJudge,
+    say: Callable[[str], None],
+) -> None:
+    """Give an untrained drafter its first weights, where the run or its recipe says which."""
+    if run.start is not None:
+        share = start_from(drafter, AutoDrafter.from_pretrained(run.start))
+        say(f"{share:.0%} of the weights from {run.start}: {judge(drafter)}")
+    elif run.recipe.closed_form_start:
+        warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
+        say(f"closed-form start: {judge(drafter)}")
 
 
 def in_batches(source: RecordSource) -> Any:
