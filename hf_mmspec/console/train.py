@@ -25,7 +25,7 @@ def train(
     val: Annotated[
         list[Path] | None, typer.Option(help="Folder of answers to measure on. Default: some of the data.")
     ] = None,
-    start: Annotated[
+    start_from: Annotated[
         str | None, typer.Option(help="Folder or Hub repository of a drafter whose weights are taken where they fit.")
     ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Prompts to measure L on.")] = 12,
@@ -85,7 +85,7 @@ def train(
         accumulate,
         save_minutes,
         trainer_options(precision, target.dtype, report_to),
-        start,
+        start_from,
     )
     console = Console()
 
