@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers import set_seed
 
+from hf_mmspec.auto import AutoDrafter
 from hf_mmspec.hub.names import public_name
 from hf_mmspec.modeling import Drafter
-from hf_mmspec.auto import AutoDrafter
 from hf_mmspec.quantise import quantisation_of
 
 from .answers.store import AnswerSet

@@ -115,3 +115,19 @@ def test_the_same_again_changes_nothing(place, models):
     call(models["llava"], *arguments, "--out", out)
     assert (out / "model.safetensors").read_bytes() == before
     assert {path: path.read_text() for path in (place / "again-work").rglob("trainer_state.json")} == states
+
+
+def test_a_training_starts_from_another_drafter(place, models):
+    """Its weights are taken, the folder and the card say so, and one folder of checkpoints is of one start."""
+    first, second = place / "first", place / "second"
+    arguments = ["train", "--data", place / "llava", *FEW_STEPS, *SHORT, "--set", "drafter.draft_vocab_size=30"]
+    call(models["llava"], *arguments, "--family", "eagle2", "--out", first)
+    still = ["--set", "stages.*.learning_rate=0", "--start-from", first]
+    printed = call(models["llava"], *arguments, *still, "--family", "msd", "--out", second)
+    assert "of the weights from" in printed and "closed-form" not in printed
+    taken, own = (hf_mmspec.AutoDrafter.from_pretrained(folder) for folder in (first, second))
+    assert torch.equal(own.fc.weight, taken.fc.weight) and torch.equal(own.lm_head.weight, taken.lm_head.weight)
+    assert json.loads((second / "training.json").read_text())["start"] == "first"
+    assert "Its first weights are those of first, where they fit." in (second / "README.md").read_text()
+    with pytest.raises(AssertionError, match=r"checkpoints of another training .*start differ"):
+        call(models["llava"], *arguments, *still[:-2], "--family", "msd", "--out", second)

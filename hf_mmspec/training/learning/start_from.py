@@ -20,21 +20,22 @@ def start_from(drafter: Drafter, other: Drafter) -> float:
         The share of its parameters that were taken.
 
     Raises:
-        RecipeError: none fits.
+        RecipeError: none can fit, as the two have other widths.
     """
+    widths = drafter.config.hidden_size, other.config.hidden_size
+    if widths[0] != widths[1]:
+        raise RecipeError(
+            f"a drafter of width {widths[0]} cannot start from one of width {widths[1]}: their weights have other "
+            "shapes (drafter.hidden_size)"
+        )
     own, theirs = dict(drafter.named_parameters()), dict(other.named_parameters())
     taken = 0
-    if _HEAD in own and _HEAD in theirs and own[_HEAD].shape[1] == theirs[_HEAD].shape[1]:
+    if _HEAD in own and _HEAD in theirs:
         taken += _take_head_rows(drafter, other, own.pop(_HEAD), theirs.pop(_HEAD))
     for name, weight in own.items():
         if name != _HEAD and name in theirs and theirs[name].shape == weight.shape:
             weight.copy_(theirs[name])
             taken += weight.numel()
-    if not taken:
-        raise RecipeError(
-            f"no weight of this {drafter.config.model_type} drafter has the name and shape of one of the "
-            f"{other.config.model_type} drafter that it should start from: their widths differ (drafter.hidden_size)"
-        )
     return taken / sum(weight.numel() for weight in drafter.parameters())
 
 
