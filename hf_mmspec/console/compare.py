@@ -130,6 +130,8 @@ def _identity(comparison: Comparison, tokenizer: Any) -> str:
         return "identical: [green]yes[/green]"
     ours, theirs = (repr(tokenizer.decode([t])) if t is not None else "the end" for t in difference.tokens)
     where = f"first at token {difference.position + 1}, {escape(ours)} or {escape(theirs)}"
+    if difference.is_near_tie and difference.chosen:
+        return f"identical: [yellow]up to rounding[/yellow] ({where}: the target alone says either, read in pieces)"
     if difference.is_near_tie:
         return (
             f"identical: [yellow]up to a tie[/yellow] ({where}: logits {difference.gap:.3f} apart, "

@@ -46,7 +46,9 @@ DEFINITIONS = {
     "identical": "Every answer has the same token ids as stock `generate`, or parts from it at a near tie: run again "
     "on the common prefix, the target gives both tokens processed scores within epsilon of its best one: 0.25 in "
     "bfloat16 (two of its steps between 16 and 32), 4e-6 in float32; for packed weights at least what the "
-    "target's own margins move by when it reads its answer at once instead of token by token. `identical_samples` "
+    "target's own margins move by when it reads its answer at once instead of token by token; or, where they are "
+    "further apart, the target without a drafter chooses either (`chosen`), depending on how many tokens it reads at "
+    "once. `identical_samples` "
     "counts the strictly equal, `near_ties` the others, `largest_gap` is the largest distance that was found. Null "
     "where answers are sampled: there the distribution is the target's, not the draws. Seeds are fixed per prompt and "
     "the same for everyone.",

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from hf_mmspec.quantise import quantisation_of
 
@@ -24,6 +24,7 @@ from hf_mmspec.quantise import quantisation_of
 # logit of one step happens to be, so epsilon does not shrink with a smaller one.
 LOGIT_HEIGHT = 32.0
 _NOISE_TOKENS = 32
+_PIECES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # tokens that are read at once
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,19 @@ class Difference:
         gap: how far the worse of the two lies below the target's best processed logit on the common prefix (inf: not a
             token, or a forbidden one).
         epsilon: the largest gap that counts as a tie.
+        chosen: the tokens that the target chose here by itself when it read the common prefix in pieces; asked only
+            where the gap is larger than epsilon.
     """
 
     position: int
     tokens: tuple[int | None, int | None]
     gap: float
     epsilon: float
+    chosen: tuple[int, ...] = ()
 
     @property
     def is_near_tie(self) -> bool:
-        return math.isfinite(self.gap) and self.gap <= self.epsilon
+        return math.isfinite(self.gap) and (self.gap <= self.epsilon or set(self.tokens) <= set(self.chosen))
 
 
 def find_difference(
@@ -78,8 +82,42 @@ def _judge(
     if pair[0] is None or pair[1] is None:
         return Difference(len(prefix), pair, math.inf, epsilon)
     gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
-    # Where every token is forbidden there is no distance at all: infinity less infinity is not a number.
-    return Difference(len(prefix), pair, gap if math.isfinite(gap) else math.inf, epsilon)
+    if not math.isfinite(gap):  # every token may be forbidden: infinity less infinity is not a number
+        return Difference(len(prefix), pair, math.inf, epsilon)
+    chosen = _chosen(target, inputs, prefix, pair) if gap > epsilon else ()
+    return Difference(len(prefix), pair, gap, epsilon, chosen)
+
+
+def _chosen(
+    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], pair: tuple[int | None, int | None]
+) -> tuple[int, ...]:
+    """The tokens that the target chooses behind `prefix` by itself, depending on how many it reads at once.
+
+    Nothing where that proves nothing: in float32, where rounding is no excuse; where positions are counted by
+    pictures, which a continued cache does not tell; where reading one by one is not what the baseline did.
+    """
+    if torch.finfo(target.dtype).bits > 16 or hasattr(getattr(target, "model", target), "get_rope_index"):
+        return ()
+    chosen: list[int] = []
+    for size in _PIECES:
+        chosen.append(int(scores_read_in_pieces(target, inputs, prefix, size).argmax()))
+        if chosen[0] != pair[0]:
+            return ()
+        if pair[1] in chosen:
+            break
+    return tuple(dict.fromkeys(chosen))
+
+
+def scores_read_in_pieces(
+    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], size: int
+) -> torch.Tensor:
+    """As `next_scores`, but the prompt is read first, and then the prefix behind it, `size` tokens at once."""
+    cache = DynamicCache(config=target.config.get_text_config(decoder=True))
+    scores = next_scores(target, inputs, [], cache=cache)
+    growing = {name: value for name, value in inputs.items() if _grows(value, inputs["input_ids"])}
+    for end in [*range(size, len(prefix), size), *([len(prefix)] if prefix else [])]:
+        scores = next_scores(target, growing, prefix[:end], cache=cache)
+    return scores
 
 
 @torch.no_grad()
@@ -105,16 +143,21 @@ def _margin(logits: torch.Tensor, best: torch.Tensor, second: torch.Tensor) -> t
     return logits.gather(1, best) - logits.gather(1, second)
 
 
-def next_scores(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int]) -> torch.Tensor:
+def next_scores(
+    target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], prefix: list[int], **further: Any
+) -> torch.Tensor:
     """The target's logits `(V,)` after the prompt and `prefix`, from one prefill without a drafter, and processed as
     its generation config says (repetition penalty, suppressed tokens): tokens are chosen from these.
 
     The prefix counts as prompt here. `min_new_tokens` is corrected for that; settings that tell the prompt from the
     answer otherwise (`begin_suppress_tokens`, `forced_eos_token_id`, `exponential_decay_length_penalty`, `encoder_*`,
     `guidance_scale`) are not, so a tie under one of them may be judged wrongly.
+
+    Args:
+        further: options of `generate`.
     """
     longer = {name: _lengthened(name, value, inputs["input_ids"], prefix) for name, value in inputs.items()}
-    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 1}
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 1, **further}
     least = target.generation_config.min_new_tokens
     if least is not None:  # only then: even a zero would overrule `min_length`
         options["min_new_tokens"] = int(least > len(prefix))
@@ -124,7 +167,11 @@ def next_scores(target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], pre
 
 def _lengthened(name: str, value: Any, input_ids: torch.Tensor, prefix: list[int]) -> Any:
     """An input with one entry per token grows with the prefix: ids by it, masks by ones, token types by zeros."""
-    if not isinstance(value, torch.Tensor) or value.shape != input_ids.shape:
+    if not _grows(value, input_ids):
         return value
     fill = {"input_ids": prefix, "attention_mask": [1] * len(prefix)}.get(name, [0] * len(prefix))
     return torch.cat([value, torch.tensor([fill], dtype=value.dtype, device=value.device)], dim=1)
+
+
+def _grows(value: Any, input_ids: torch.Tensor) -> bool:
+    return isinstance(value, torch.Tensor) and value.shape == input_ids.shape

@@ -1,12 +1,19 @@
 """The checker proves ties and calls everything else a failure."""
 
+import functools
 import math
 
 import pytest
 import torch
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
-from hf_mmspec.evaluation.identity import find_difference, next_scores, reading_noise, tie_epsilon
+from hf_mmspec.evaluation.identity import (
+    find_difference,
+    next_scores,
+    reading_noise,
+    scores_read_in_pieces,
+    tie_epsilon,
+)
 from tests.generation import packed
 from tests.generation.tiny import llava, llava_prompt, qwen, qwen_prompt
 
@@ -114,6 +121,63 @@ def test_an_answer_that_ends_early_is_a_failure():
     difference = find_difference(target, inputs, tokens, tokens[:-2])
     assert difference.position == len(tokens) - 2
     assert difference.gap == math.inf and not difference.is_near_tie
+
+
+@pytest.fixture
+def wavering():
+    """A bfloat16 target that prefers 7, and 5 when it reads more than `least` tokens behind the prompt at once."""
+
+    def make(least):
+        target, inputs = llava().to(torch.bfloat16), llava_prompt(images=1)
+        length, forward = inputs["input_ids"].shape[1], target.forward
+
+        @functools.wraps(forward)  # `generate` looks at its arguments
+        def leaning(*arguments, input_ids=None, **options):
+            output = forward(*arguments, input_ids=input_ids, **options)
+            output.logits[..., 7] = 40.0
+            output.logits[..., 5] = 45.0 if least < input_ids.shape[1] < length else 35.0
+            return output
+
+        target.forward = leaning
+        return target, {**inputs, "pixel_values": inputs["pixel_values"].to(torch.bfloat16)}
+
+    return make
+
+
+def test_either_token_by_the_number_that_is_read_at_once_is_a_tie(wavering):
+    target, inputs = wavering(least=2)
+    difference = find_difference(target, inputs, [7] * 9, [7] * 8 + [5])
+    assert difference.gap == 5.0 > difference.epsilon
+    assert difference.chosen == (7, 5) and difference.is_near_tie
+
+
+@pytest.mark.parametrize("other", [5, 9])
+def test_a_token_that_the_target_chooses_in_no_reading_is_a_failure(wavering, other):
+    target, inputs = wavering(least=2 if other == 9 else 100)
+    difference = find_difference(target, inputs, [7] * 9, [7] * 8 + [other])
+    assert other not in difference.chosen and not difference.is_near_tie
+
+
+def test_what_the_target_does_not_say_one_by_one_proves_nothing(wavering):
+    """The baseline's token is not the target's: neither answer is right."""
+    target, inputs = wavering(least=2)
+    difference = find_difference(target, inputs, [7] * 8 + [5], [7] * 9)
+    assert difference.chosen == () and not difference.is_near_tie
+
+
+def test_in_float32_rounding_is_no_excuse(wavering):
+    target, inputs = wavering(least=2)
+    inputs = {**inputs, "pixel_values": inputs["pixel_values"].float()}
+    assert not find_difference(target.float(), inputs, [7] * 9, [7] * 8 + [5]).is_near_tie
+
+
+def test_pieces_are_read_as_the_whole_prefix_is():
+    target, inputs = llava(), llava_prompt(seed=3, images=1)
+    tokens = plain(target, inputs)
+    for size in (1, 3, 8, 20):
+        for count in (0, 1, 7, 8):
+            found = scores_read_in_pieces(target, inputs, tokens[:count], size)
+            torch.testing.assert_close(found, next_scores(target, inputs, tokens[:count]), atol=1e-4, rtol=1e-4)
 
 
 def test_epsilon_follows_the_precision_of_the_dtype():
