@@ -25,10 +25,12 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear):
         super().__init__()
         weight = linear.weight.detach()
-        scale = weight.float().abs().amax(1).clamp_min(1e-12) / 127
+        # Rounded first: whole numbers of another scale than the one that is multiplied would lengthen every row.
+        scale = (weight.float().abs().amax(1) / 127).to(weight.dtype).clamp_min(torch.finfo(weight.dtype).tiny)
+        whole = (weight.float() / scale.float()[:, None]).round().clamp(-127, 127)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.register_buffer("weight", (weight.float() / scale[:, None]).round().to(torch.int8))
-        self.register_buffer("scale", scale.to(weight.dtype))
+        self.register_buffer("weight", whole.to(torch.int8))
+        self.register_buffer("scale", scale)
         self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

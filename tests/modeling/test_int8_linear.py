@@ -60,3 +60,17 @@ def test_what_is_rounded_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="rounded by int8"):
         drafter.save_pretrained(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_weight_is_within_half_a_step(dtype):
+    """Of the scale that is multiplied, not of a finer one that it was rounded from."""
+    torch.manual_seed(0)
+    full = nn.Linear(64, 50, bias=False).to(dtype)
+    with torch.no_grad():
+        full.weight[3] = 0
+    rounded = Int8Linear(full)
+    back = rounded.weight.double() * rounded.scale.double()[:, None]
+    error = (back - full.weight.double()).abs()
+    steps = torch.where(rounded.weight.abs() == 127, 0.5 + 127 * torch.finfo(dtype).eps, 0.5 + 1e-4)  # clamped
+    assert (error <= steps * rounded.scale.double()[:, None]).all()
