@@ -140,7 +140,8 @@ class RecordSource:
         return [from_row(self.rows[self.numbers[index]]) for index in indices]
 
     def records(self, indices: Sequence[int]) -> list[Record]:
-        """Usable records by number on the target's device, pictures included, cut behind `max_length` tokens."""
+        """Usable records by number, pictures included, cut behind `max_length` tokens. Those from disk are on the CPU,
+        those that are read on the fly on the target's device."""
         if self.is_stored:
             found = [self._stored(self.rows[self.numbers[index]]) for index in indices]
         else:
@@ -170,7 +171,7 @@ class RecordSource:
     def _stored(self, row: Mapping[str, Any]) -> Record:
         if self._takes_head_states:
             row = {**row, "features": row["states"], "states": None}
-        return from_columns(row, self._format).to(self.reader.model.device)
+        return from_columns(row, self._format)
 
 
 def token_rows(parts: Sequence[datasets.Dataset]) -> Iterator[tuple[np.ndarray, int]]:

@@ -50,7 +50,7 @@ def measure_ranks(
     hits, seen = torch.zeros(depth, top_k), torch.zeros(depth, 1)
     chain_accepted, chain_rounds = 0, 0
     for start in range(0, len(records), batch_size):
-        batch = collate(records[start : start + batch_size])
+        batch = collate(records[start : start + batch_size], device=module.drafter.device)
         ranks = torch.stack(_ranks_by_step(module, batch)).cpu()
         hits, seen = hits[: len(ranks)], seen[: len(ranks)]
         for answer, labels in zip(ranks.unbind(1), batch["labels"].cpu(), strict=True):

@@ -28,7 +28,7 @@ class BatchMaker:
     module: DrafterWithLoss
 
     def __call__(self, picks: Sequence[Pick]) -> dict[str, Any]:
-        return collate(self.records(picks), self.module.parts.knows)
+        return collate(self.records(picks), self.module.parts.knows, self.module.drafter.device)
 
     def records(self, picks: Sequence[Pick]) -> list[Record]:
         """The records of some picks, with the drafter's own proposals where the stage wants some; pictures are cut out
@@ -37,6 +37,7 @@ class BatchMaker:
         found, seen = self.source.records(indices), [pick.pictures for pick in picks]
         policy = self.module.stage.on_policy
         if policy is not None:
-            own = own_records(self.module, self.source, indices, found, policy)
+            device = found[0].features.device
+            own = [each.to(device) for each in own_records(self.module, self.source, indices, found, policy)]
             found, seen = [*found, *own], [*seen, *(True for _ in own)]
         return [record if pictures else record.without_images() for record, pictures in zip(found, seen, strict=True)]

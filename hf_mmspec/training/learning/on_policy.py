@@ -60,7 +60,7 @@ def own_records(
 def propose(module: DrafterWithLoss, record: Record, cut: int, policy: OnPolicy) -> list[int]:
     """What the drafter says behind the first `cut` tokens of a record: a chain, drawn."""
     known = record.cut_to(cut)
-    batch = collate([replace(known, prompt_length=0)])
+    batch = collate([replace(known, prompt_length=0)], device=module.drafter.device)
     ids, drafter = batch["input_ids"], module.drafter
     embeds = module.merged_embeds(batch) if drafter.embed_tokens is None else drafter.embed(ids, module.parts.borrowed)
     prompt = TargetPrompt(ids, embeds, batch["features"], record.spans)

@@ -49,7 +49,7 @@ def _ridge(module: DrafterWithLoss, batches: Iterable[list[Record]], hidden: int
     gram = torch.zeros(2 * hidden + 1, 2 * hidden + 1, dtype=torch.float64)
     cross = torch.zeros(2 * hidden + 1, hidden, dtype=torch.float64)
     for records in batches:
-        batch = collate(records)
+        batch = collate(records, device=module.drafter.device)
         rows, features = batch["labels"] != IGNORED, batch["features"].float()
         embeds = module.merged_embeds(batch).float()
         inputs = torch.cat([embeds.roll(-1, 1)[rows], features[rows]], dim=-1)

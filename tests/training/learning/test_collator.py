@@ -46,6 +46,17 @@ def test_a_batch():
     assert batch["shift_labels"] is batch["labels"]  # or Trainer would not count the first column
 
 
+def test_a_batch_moves_as_a_whole():
+    there = collate([LONG, SHORT], device=torch.device("meta"))
+    here = collate([LONG, SHORT])
+    for name, value in here.items():
+        if isinstance(value, torch.Tensor):
+            assert there[name].device.type == "meta" and there[name].shape == value.shape, name
+        else:
+            assert there[name] == value, name
+    assert there["shift_labels"] is there["labels"]
+
+
 def test_states_apart_from_features():
     with_taps = record(taps=True)
     batch = collate([with_taps, record(20, 12, ((2, 4),), taps=True)])
