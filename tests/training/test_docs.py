@@ -41,7 +41,9 @@ def place(tmp_path, monkeypatch):
 
 
 def commands(text):
-    return [shlex.split(line)[1:] for line in text.replace("\\\n", " ").splitlines() if line.startswith("mmspec ")]
+    """What follows `mmspec`, or its name in several processes."""
+    lines = text.replace("\\\n", " ").replace("torchrun --nproc-per-node 2 -m hf_mmspec ", "mmspec ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("mmspec ")]
 
 
 def test_every_block_runs(place):
