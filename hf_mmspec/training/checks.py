@@ -48,15 +48,14 @@ def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[
         "validation": [each.fingerprint for each in validation],
         "held_out": run.held_out,
         "max_length": run.max_length,
-        **({} if run.start is None else {"start": run.start}),
+        "start": run.start,
     }
     if file.exists():
         try:
             found = _with_new_fields(json.loads(file.read_text()))
         except ValueError as error:
             raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
-        keys = {*asked, "start"}
-        other = sorted(key for key in keys if not isinstance(found, dict) or found.get(key) != asked.get(key))
+        other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
         if other:
             raise OtherTargetError(
                 f"{run.work} has checkpoints of another training ({', '.join(other)} differ): give another --work "

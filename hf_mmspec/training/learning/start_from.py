@@ -1,6 +1,6 @@
 """A start from another drafter: every weight of the same name and shape, and the head's rows by token.
 
-For the own answers of a published drafter's user, and for families that share their trunk. Knows no target.
+So that a published drafter goes on learning, and families of one trunk share what it has learned. Knows no target.
 """
 
 import torch
@@ -33,7 +33,7 @@ def start_from(drafter: Drafter, other: Drafter) -> float:
     if _HEAD in own and _HEAD in theirs:
         taken += _take_head_rows(drafter, other, own.pop(_HEAD), theirs.pop(_HEAD))
     for name, weight in own.items():
-        if name != _HEAD and name in theirs and theirs[name].shape == weight.shape:
+        if name in theirs and theirs[name].shape == weight.shape:
             weight.copy_(theirs[name])
             taken += weight.numel()
     return taken / sum(weight.numel() for weight in drafter.parameters())
