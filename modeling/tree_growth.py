@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from .draft_tree import DraftBudget, DraftTree
+from .inverse_cdf import draw
 
 
 @dataclass(frozen=True)
@@ -127,20 +128,21 @@ def sample_chains(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive to sample a chain, got {temperature}; None drafts greedily")
-    drawn = [torch.zeros(len(roots), vocab_size, device=roots.device)]  # of each row's node 0: the root was not drawn
+    drawn: list[torch.Tensor] = []
 
-    def draw(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # A drafter that overflows (half precision) guesses badly; it must not end the request.
         probs = (logits[:, 0].float() / temperature).nan_to_num().softmax(-1)
-        tokens = torch.multinomial(probs, 1)
-        ids = to_target(torch.arange(probs.shape[1], device=probs.device))
-        known = ids < vocab_size
-        drawn.append(drawn[0].index_copy(1, ids[known], probs[:, known]))
+        drawn.append(probs)
+        tokens = draw(probs)
         return tokens, probs.gather(1, tokens).log()
 
     without_thresholds = [DraftBudget(b.depth, b.top_k, b.total_tokens, b.mode) for b in budgets]
-    tokens, scores, sizes = _extend_chains(roots, first, step, to_target, without_thresholds, draw)
-    probs = torch.stack(drawn, dim=1)
+    tokens, scores, sizes = _extend_chains(roots, first, step, to_target, without_thresholds, choose)
+    ids = to_target(torch.arange(drawn[0].shape[1], device=roots.device))
+    known = ids < vocab_size
+    probs = torch.zeros(len(roots), 1 + len(drawn), vocab_size, device=roots.device)  # node 0, the root: not drawn
+    probs[:, 1:, ids[known]] = torch.stack(drawn, dim=1)[..., known]
     return [DraftTree.chain(tokens[r, :size], scores[r, :size], probs[r, :size]) for r, size in enumerate(sizes)]
 
 

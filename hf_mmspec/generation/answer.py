@@ -11,6 +11,8 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
+from hf_mmspec.modeling.inverse_cdf import draw
+
 
 @dataclass
 class StepStates:
@@ -89,6 +91,7 @@ class Answer:
         logits: torch.Tensor,
         states: StepStates,
         draft: tuple[int, torch.Tensor] | None = None,
+        ends_drawn_chain: bool = False,
     ) -> int:
         """Choose the next token from the target's `logits` `(1, V)` and append it; returns its id.
 
@@ -96,13 +99,19 @@ class Answer:
             draft: a token that was drawn from a proposal distribution q `(V,)`, and q: the token is then accepted or
                 replaced by speculative sampling (Leviathan et al. 2023, algorithm 1). Without it, the token is the
                 target's own choice, whatever was drafted.
+            ends_drawn_chain: the token comes after the last one of such a chain.
         """
         raw = logits.to(copy=True, dtype=torch.float32, device=self.ids.device)
         scores = self._processor(self.ids, raw)
         if scores is None:
             raise TypeError("a logits processor returned None: return its scores at the end of `__call__`.")
         self._record(raw, scores, states)
-        token = self._choose(scores) if draft is None else self._accept_or_replace(scores, *draft)
+        if draft is not None:
+            token = self._accept_or_replace(scores, *draft)
+        elif ends_drawn_chain:
+            token = draw(scores.softmax(dim=-1)).squeeze(1)
+        else:
+            token = self._choose(scores)
         self.ids = torch.cat([self.ids, token[:, None]], dim=-1)
         stops = self._is_stopped()
         if stops and self.stopped_at is None:
@@ -122,7 +131,8 @@ class Answer:
         return bool(stops)
 
     def _choose(self, scores: torch.Tensor) -> torch.Tensor:
-        """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`."""
+        """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`, so a
+        seed means the same with a tree. After drawn chains it does not, and `draw` is ten times as fast."""
         if self._do_sample:
             return torch.multinomial(scores.softmax(dim=-1), num_samples=1).squeeze(1)
         return scores.argmax(dim=-1)
@@ -136,7 +146,7 @@ class Answer:
         residual = (target - proposal).clamp(min=0)
         # p = q up to rounding leaves nothing: then p itself is the residual's limit.
         weights = residual if residual.sum() > 0 else target
-        return torch.multinomial(weights, num_samples=1).squeeze(1)
+        return draw(weights).squeeze(1)
 
     def _record(self, raw: torch.Tensor, scores: torch.Tensor, states: StepStates) -> None:
         if self.scores is not None:

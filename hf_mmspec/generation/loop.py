@@ -108,14 +108,15 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
     Returns:
         The accepted node indices, root first, and the tokens emitted after each of them (the last is the bonus).
     """
-    children = tree.children()
+    children, is_drawn = tree.children(), tree.proposal_probs is not None
     node, path, tokens = 0, [0], []
     while True:
         draft = None
-        if tree.proposal_probs is not None and children[node]:
+        if is_drawn and children[node]:
             drafted_token, drafted_node = next(iter(children[node].items()))
             draft = drafted_token, tree.proposal_probs[drafted_node]
-        tokens.append(answer.append(verified.logits[node : node + 1], verified.states(node), draft))
+        ends_chain = is_drawn and draft is None
+        tokens.append(answer.append(verified.logits[node : node + 1], verified.states(node), draft, ends_chain))
         next_node = children[node].get(tokens[-1])
         if answer.finished or next_node is None:
             return path, tokens
