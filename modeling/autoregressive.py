@@ -31,17 +31,20 @@ class AutoregressiveDrafter(RowDrafter):
     def start_round(self, state: DraftState, levels: int) -> tuple[Rows, Step]:
         state.drafted = DraftedRows(state.cache.stable) if self.config.accepted_rows == "reuse" else None
         hidden = state.last_hidden[:, None]
-        return Rows(hidden, self.draft_logits(hidden, state.borrowed)), self._stepper(state)
+        return Rows(hidden, self.draft_logits(hidden, state.borrowed)), self._stepper(state, levels)
 
-    def _stepper(self, state: DraftState) -> Step:
-        """One draft step on the state's cache: nodes see all known rows, their ancestors and themselves."""
+    def _stepper(self, state: DraftState, levels: int) -> Step:
+        """One draft step on the state's cache: nodes see all known rows, their ancestors and themselves. It is called
+        for less than `levels` levels."""
         next_positions = torch.tensor(state.next_positions, device=self.device)[:, None]
+        tables = self.rotary_emb(state.last_hidden, next_positions + torch.arange(levels, device=self.device))
         beyond_row = self._beyond_row(state.cache)
 
         def step(tokens: torch.Tensor, features: torch.Tensor, level: int, visible: torch.Tensor) -> Rows:
             x = self.fuse(self.embed(tokens, state.borrowed), features, state.image_feature)
             mask = self._scratch_mask(x, beyond_row, visible)
-            hidden = self._run(x, next_positions + level, mask, state.cache)
+            cos, sin = (table[:, level : level + 1] for table in tables)
+            hidden = self._run_turned(x, (cos, sin), mask, state.cache)
             if state.drafted is not None:
                 state.drafted.add(tokens, visible)
             return Rows(hidden, self.draft_logits(hidden, state.borrowed))

@@ -283,7 +283,12 @@ class RowDrafter(VisualDrafter):
         return (FixedDrafterCache if is_compiled else DrafterCache)(len(self.layers), capacity)
 
     def _run(self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache) -> torch.Tensor:
-        cos_sin = self.rotary_emb(x, positions)
+        return self._run_turned(x, self.rotary_emb(x, positions), mask, cache)
+
+    def _run_turned(
+        self, x: torch.Tensor, cos_sin: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, cache
+    ) -> torch.Tensor:
+        """The layers, given rotary tables `(B or 1, rows or 1, head_dim)`."""
         if isinstance(cache, FixedDrafterCache):
             return run_layers(self.layers, x, cos_sin, mask, cache)
         is_drafting = isinstance(cache, DrafterCache)  # of several rows, where layers are compiled
@@ -307,9 +312,11 @@ class RowDrafter(VisualDrafter):
         lengths = torch.tensor(cache.lengths, device=self.device)
         return (torch.arange(cache.stable, device=self.device) >= lengths[:, None])[:, None]
 
-    def _scratch_mask(self, x: torch.Tensor, beyond_row: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    def _scratch_mask(self, x: torch.Tensor, beyond_row: torch.Tensor, visible: torch.Tensor) -> torch.Tensor | None:
         """Additive `(B, 1, n, stable + scratch)`: all that is known of a row, and of its scratch what is `visible`,
-        `bool (B, n, scratch)`."""
+        `bool (B, n, scratch)`. None for a chain of one row, where scratch holds nothing but ancestors."""
+        if visible.shape[:2] == (1, 1):
+            return None
         hidden = beyond_row.expand(-1, visible.shape[1], -1)
         return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
 

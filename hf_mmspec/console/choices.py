@@ -11,7 +11,10 @@ FEATURES = ("auto", "stored", "live")
 PRECISIONS = ("auto", "bf16", "fp32")
 QUANTISATIONS = ("nf4", "int8")
 # what `mmspec train --family` understands
-RECIPES = ("vispec", "vispec_deep", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3")
+RECIPES = (
+    *("vispec", "vispec_deep", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3"),
+    *("msd_on", "flash_on", "eagle_on", "eagle3_on"),
+)
 
 # what `mmspec convert --family` and `--layer-ids` understand
 LAYOUTS = ("eagle", "eagle3", "flash", "msd", "vispec")

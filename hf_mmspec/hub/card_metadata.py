@@ -77,12 +77,11 @@ def rows_of(measured: Measured) -> Iterator[tuple[str, float, Mapping[str, Any]]
 
 
 def _circumstances(measured: Measured) -> dict[str, Any]:
-    """What the numbers cannot be read without."""
+    """What the numbers cannot be read without. The command stands in the text, once."""
     machine = measured.machine
     known = {
         "machine": machine.get("accelerator") or machine.get("cpu"),
         "threads": machine.get("threads"),
         "dtype": machine.get("dtype"),
-        "command": machine.get("command"),
     }
     return {key: one_line(value) if isinstance(value, str) else value for key, value in known.items() if value}

@@ -116,7 +116,8 @@ def _circumstances(measured: Measured) -> str:
         *(f"{package} {versions[package]}" for package in ("torch", "transformers") if versions.get(package)),
         machine.get("git_revision") and f"revision {machine['git_revision']}",
     ]
-    many = settings.get("samples") and f" ({settings['samples']} prompts a task, {settings.get('repetitions')} times)"
+    often = "once" if settings.get("repetitions") == 1 else f"{settings.get('repetitions')} times"
+    many = settings.get("samples") and f" ({settings['samples']} prompts a task, {often})"
     data = f"{', '.join(measured.data)}{many or ''}"
     batch = f"Batch {settings.get('batch', 1)}."
     return f"Prompts: {inert(data)}. Machine: {inert(', '.join(part for part in known if part))}. {batch}"
@@ -242,9 +243,12 @@ def _converted(conversion: Mapping[str, Any]) -> str:
 
 
 def _data(training: Mapping[str, Any]) -> str:
-    named = [
-        f"{inert(each.get('source') or each['name'])} ({inert(each['answers'])} answers)" for each in training["data"]
-    ]
+    counts: dict[str, Any] = {}  # one source may have been answered in several parts
+    for each in training["data"]:
+        source, count = each.get("source") or each["name"], each["answers"]
+        before = counts.get(source)
+        counts[source] = before + count if isinstance(before, int) and isinstance(count, int) else count
+    named = [f"{inert(source)} ({inert(count)} answers)" for source, count in counts.items()]
     records = (
         f"Trained on {inert(training['records'])} answers of the target itself" if "records" in training else "Trained"
     )

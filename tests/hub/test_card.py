@@ -82,7 +82,7 @@ def bench(report, tmp_path):
 def train(folder, **changes):
     training = {
         "target": "org/big",
-        "data": [{"name": "answers", "source": "org/pictures", "answers": 40}],
+        "data": [{"name": name, "source": "org/pictures", "answers": count} for name, count in (("a", 25), ("b", 15))],
         "records": 36,
         "outside": 0.0123,
         "recipe": {"stages": [{"name": "text", "epochs": 2, "loss": {"soft_cross_entropy": 1.0}}]},
@@ -103,7 +103,8 @@ def test_numbers_of_the_bench_are_in_the_table_and_in_the_model_index(folder, be
         found = index[metric, "all, temperature 0"]
         assert found.metric_value == pytest.approx(row[metric], abs=1e-4)
         assert found.metric_args["machine"] == report["machine"]["cpu"]
-        assert found.metric_args["command"] == "mmspec bench --model big --data=mine --json b.json"
+    assert card.text.count("mmspec bench --model big --data=mine --json b.json") == 1
+    assert "mmspec bench" not in card.content[: -len(card.text)]
     numbers = f"{row['acceptance_length']:.2f} | {row['decode_speedup']:.2f}x | {row['end_to_end_speedup']:.2f}x"
     assert f"| all | 0 | 2 | {numbers} | 2 of 2 |" in card.text
     assert report["definitions"]["acceptance_length"][:60] in card.text
@@ -250,7 +251,7 @@ def test_hostile_names_are_harmless(folder, bench):
     train(
         folder,
         target=EVIL,
-        data=[{"name": EVIL, "source": EVIL, "answers": EVIL}],
+        data=[{"name": EVIL, "source": EVIL, "answers": answers} for answers in (EVIL, 3, EVIL)],
         results={f"acceptance_length/{EVIL}": 2.0},
         recipe={"stages": [{"name": EVIL, "loss": {EVIL: 1}}]},
         provenance={"command": EVIL},

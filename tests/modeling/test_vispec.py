@@ -189,8 +189,8 @@ def test_an_interrupted_draft_leaves_no_rows(monkeypatch):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    original = drafter._run
-    monkeypatch.setattr(drafter, "_run", interrupted)
+    original = drafter._run_turned
+    monkeypatch.setattr(drafter, "_run_turned", interrupted)
     with pytest.raises(KeyboardInterrupt):
         drafter.propose(state, TREE)
     monkeypatch.undo()

@@ -11,18 +11,15 @@ from typing import Annotated
 import torch
 import typer
 
-from hf_mmspec.data import Conversation, Source, open_source
-from hf_mmspec.evaluation.loading import load_target
-from hf_mmspec.hub.names import EMBEDDED_TARGET
+from hf_mmspec.data import Source
 
-from ..answers.store import AnswerSet
 from .acceptance import BUDGET
 from .cells import Cells
 from .claim_list import ARMS, CLAIMS, SIZES, Arm, Claim
 from .claims_page import fill_page
 from .claims_plot import draw_claims
 from .claims_report import report_lines
-from .study import Study
+from .study import open_study
 from .trial import ALL_ARMS, Trial, run_trial
 
 PROMPTS = [f"embedded:pictures-{count}" for count in (0, 1, 2, 4)]
@@ -48,16 +45,6 @@ def chosen_claims(names: Sequence[str]) -> list[Claim]:
 def arms_of(claims: Sequence[Claim]) -> list[Arm]:
     """Every arm once."""
     return [ARMS[name] for name in dict.fromkeys(name for claim in claims for name in claim.arms)]
-
-
-def open_prompts(data: Sequence[str], split: str | None, skip: int, limit: int) -> list[Conversation]:
-    """Prompts of all sources.
-
-    Raises:
-        DataError: a source cannot be read.
-    """
-    opened = [open_source(Source(name, split=split, skip=skip, limit=limit)) for name in data]
-    return [prompt for source in opened for prompt in source.usable()]
 
 
 def main(
@@ -96,13 +83,14 @@ def main(
         for arm in arms_of(claims):
             arm.recipe(dict.fromkeys(SIZES, 8), [*ALL_ARMS, *changes])
         if answers:
-            sets = [AnswerSet.load(each) for each in answers]
-            prompts = open_prompts(data or PROMPTS, split, skip, limit)
-            target, processor = load_target(model, dtype)
-            study = Study(
-                *(target, processor, model or EMBEDDED_TARGET, sets, [], prompts),
-                work or json_file.with_name(f"{json_file.stem}-work"),
-                *(max_new_tokens, repetitions, held_out, "stored", JUDGED),
+            prompts = [Source(name, split=split, skip=skip, limit=limit) for name in data or PROMPTS]
+            study = open_study(
+                *(model, dtype, answers, [], prompts, work or json_file.with_name(f"{json_file.stem}-work")),
+                max_new_tokens=max_new_tokens,
+                repetitions=repetitions,
+                held_out=held_out,
+                features="stored",
+                budget=JUDGED,
             )
             kept = run_trial(Trial(study, changes, minutes, epochs), arms_of(claims), numbers, json_file)
         else:

@@ -11,18 +11,15 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from hf_mmspec.data import Source, open_source
-from hf_mmspec.evaluation.loading import load_target
-from hf_mmspec.hub.names import EMBEDDED_TARGET
+from hf_mmspec.data import Source
 from hf_mmspec.modeling import FAMILIES
 from hf_mmspec.modeling.configuration_autoregressive import AutoregressiveConfig
 
-from ..answers.store import AnswerSet
 from ..recipes.recipe import Recipe, RecipeError, family_recipe, read_recipe
 from .ablation_report import is_finished, table
 from .cells import Cell, Cells
 from .modes import measure_modes
-from .study import Study
+from .study import Study, open_study
 
 
 @dataclass(frozen=True)
@@ -110,13 +107,12 @@ def main(
         changes = [*(change or ()), f"stages.*.epochs={epochs}"]
         for weight in chosen:
             recipe_for(family, changes, weight, 0)
-        sets, validation = ([AnswerSet.load(each) for each in folders] for folders in (answers, val or []))
-        target, processor = load_target(model, dtype)
-        prompts = list(open_source(Source(data, split=split, skip=skip, limit=limit)).usable())
-        study = Study(
-            *(target, processor, model or EMBEDDED_TARGET, sets, validation, prompts),
-            work or json_file.with_name(f"{json_file.stem}-work"),
-            *(max_new_tokens, repetitions, held_out),
+        prompts = [Source(data, split=split, skip=skip, limit=limit)]
+        study = open_study(
+            *(model, dtype, answers, val or [], prompts, work or json_file.with_name(f"{json_file.stem}-work")),
+            max_new_tokens=max_new_tokens,
+            repetitions=repetitions,
+            held_out=held_out,
         )
         ablation = Ablation(family, changes, study)
         typer.echo("\n".join(table(run_ablation(ablation, chosen, numbers, json_file))))

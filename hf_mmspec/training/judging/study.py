@@ -5,6 +5,7 @@ Trains or takes one drafter; which recipes are compared, and by what, is `kv_abl
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 
 from hf_mmspec import AutoDrafter
-from hf_mmspec.data import Conversation
+from hf_mmspec.data import Conversation, Source, open_source
+from hf_mmspec.evaluation.loading import load_target
 from hf_mmspec.evaluation.machine import machine_facts
+from hf_mmspec.hub.names import EMBEDDED_TARGET
 from hf_mmspec.modeling import Drafter
 
 from ..answers.store import AnswerSet
@@ -95,6 +98,31 @@ class Study:
         shutil.rmtree(run.work, ignore_errors=True)
         drafter = AutoDrafter.from_pretrained(run.out).to(device=self.model.device, dtype=self.model.dtype)
         return drafter.eval(), _made_by(run.out)
+
+
+def open_study(
+    model: str | None,
+    dtype: str,
+    answers: Sequence[Path],
+    validation: Sequence[Path],
+    prompts: Sequence[Source],
+    work: Path,
+    **settings: Any,
+) -> Study:
+    """A study from names and folders.
+
+    Args:
+        model: the target's folder or repository; the embedded one where it is None.
+        dtype: the target's, see `load_target`.
+        settings: other arguments of `Study`.
+
+    Raises:
+        ValueError: answers, prompts or the target cannot be read; the target is loaded after the answers.
+    """
+    sets, to_choose_by = ([AnswerSet.load(each) for each in folders] for folders in (answers, validation))
+    usable = [prompt for source in prompts for prompt in open_source(source).usable()]
+    target, processor = load_target(model, dtype)
+    return Study(target, processor, model or EMBEDDED_TARGET, sets, to_choose_by, usable, work, **settings)
 
 
 def _made_by(folder: Path) -> dict[str, Any]:
