@@ -15,6 +15,7 @@ from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, SeenImage, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .fixed_rows import FixedDrafterCache, run_layers
+from .grouped_heads import for_grouped_heads
 from .guided_growth import Guidance, behind_run, common_run, follow_guidance
 from .row_plan import RowPlan, SlottedBatch, Spans, pad_rows, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chains, grow_trees, sample_chains
@@ -314,8 +315,9 @@ class RowDrafter(VisualDrafter):
 
     def _scratch_mask(self, x: torch.Tensor, beyond_row: torch.Tensor, visible: torch.Tensor) -> torch.Tensor | None:
         """Additive `(B, 1, n, stable + scratch)`: all that is known of a row, and of its scratch what is `visible`,
-        `bool (B, n, scratch)`. None for a chain of one row, where scratch holds nothing but ancestors."""
-        if visible.shape[:2] == (1, 1):
+        `bool (B, n, scratch)`. None where all is seen, as in a chain of one row; where asking would mean
+        to wait for a device, the mask is cheaper."""
+        if visible.shape[:2] == (1, 1) and visible.device.type == "cpu" and bool(visible.all()):
             return None
         hidden = beyond_row.expand(-1, visible.shape[1], -1)
         return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
@@ -331,7 +333,7 @@ def _counted_from(starts: Sequence[int], count: int, device: torch.device) -> to
 def _additive(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """`bool (B, n, columns)` to `(B, 1, n, columns)` with the minimum of `dtype` where True."""
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-    return mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]
+    return for_grouped_heads(mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None])
 
 
 def _seen_images(plan: RowPlan, prompt: TargetPrompt) -> list[SeenImage]:

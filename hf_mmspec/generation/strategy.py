@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from hf_mmspec.modeling import DraftBudget, Drafter
 from hf_mmspec.modeling.binding import unwrap
+from hf_mmspec.modeling.grouped_heads import teach_sdpa
 
 from .answers import Answers
 from .budget import BUDGET_FIELDS
@@ -135,6 +136,7 @@ def install_hook() -> None:
     """
     if hasattr(GenerationMixin._assisted_decoding, "__mmspec_stock__"):
         return
+    teach_sdpa()
     for field in BUDGET_FIELDS:
         setattr(GenerationConfig, field, None)
     stock_decoding, stock_validation = GenerationMixin._assisted_decoding, GenerationMixin._validate_generation_mode

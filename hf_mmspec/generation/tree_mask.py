@@ -10,6 +10,8 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import get_layer_types_and_kwargs
 
+from hf_mmspec.modeling.grouped_heads import for_grouped_heads
+
 from .tree_batch import TreeBatch
 
 
@@ -88,4 +90,4 @@ def tree_attention_mask(
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
+    return for_grouped_heads(mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None])
