@@ -43,9 +43,8 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         first: the drafter's output for them (one node), from which the first level is read.
         step: drafts one level.
         to_target: maps draft ids to ids of the target.
-        budgets: each row's: at most `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking;
-            its thresholds end the growth where the drafter has become unsure, and nodes that will not be proposed are
-            not expanded. They differ in `depth` at most.
+        budgets: each row's: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking; its
+            thresholds end the growth where the drafter has become unsure. They differ in `depth` at most.
     """
     k = min(budgets[0].top_k, first.logits.shape[-1])
     log_probs, ids = top_log_probs(first.logits, k)
@@ -53,19 +52,16 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
     pool_tokens, pool_scores, pool_parents = [tokens], [scores], [torch.full_like(tokens, -1)]
     pool_depths, pool_size = [torch.ones_like(tokens)], k
     own = torch.eye(k, dtype=torch.bool, device=tokens.device).expand(len(roots), k, k)
-    features, ancestors = first.hidden.expand(-1, k, -1), own[..., :0]
+    features, visible = first.hidden.expand(-1, k, -1), own
     beam = torch.arange(k, device=tokens.device).expand(len(roots), k)
     growing = [budget.levels > 0 for budget in budgets]
     sizes = [k if grows else 0 for grows in growing]  # how much of the pool is each row's own
     depths_drafted = [int(grows) for grows in growing]
 
     for level in range(1, max(budget.levels for budget in budgets)):
-        growing, width = _still_growing(growing, budgets, level, scores)
-        if width == 0:
+        growing = _still_growing(growing, budgets, level, scores)
+        if not any(growing):
             break
-        # the best come first
-        tokens, features, scores, beam = (each[:, :width] for each in (tokens, features, scores, beam))
-        visible = torch.cat([ancestors[:, :width], own[:, :width, :width]], dim=-1)
         rows = step(tokens, features, level - 1, visible)
         log_probs, ids = top_log_probs(rows.logits, k)
         child_scores = (scores[..., None] + log_probs).flatten(1)
@@ -78,8 +74,9 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         parent = best // k
         tokens, features = child_tokens.gather(1, best), rows.select(parent)
         ancestors = visible.gather(1, parent[..., None].expand(-1, -1, visible.shape[-1]))
+        visible = torch.cat([ancestors, own], dim=-1)
         beam = best + pool_size
-        pool_size += width * k
+        pool_size += k * k
         sizes = [pool_size if grows else size for grows, size in zip(growing, sizes, strict=True)]
         depths_drafted = [level + 1 if grows else own for grows, own in zip(growing, depths_drafted, strict=True)]
 
@@ -154,8 +151,8 @@ def _extend_chains(roots, first, step, to_target, budgets, choose) -> tuple[torc
     tokens, scores = [roots[:, None]], [torch.zeros(len(roots), 1, device=roots.device)]
     rows, growing, sizes = first, [True] * len(roots), [1] * len(roots)
     for level in range(max(budget.levels for budget in budgets)):
-        growing, width = _still_growing(growing, budgets, level, scores[-1])
-        if width == 0:
+        growing = _still_growing(growing, budgets, level, scores[-1])
+        if not any(growing):
             break
         if level > 0:
             visible = torch.ones(len(roots), 1, level, dtype=torch.bool, device=roots.device)
@@ -167,18 +164,15 @@ def _extend_chains(roots, first, step, to_target, budgets, choose) -> tuple[torc
     return torch.cat(tokens, dim=1), torch.cat(scores, dim=1), sizes
 
 
-def _still_growing(growing: list[bool], budgets: Budgets, level: int, scores: torch.Tensor) -> tuple[list[bool], int]:
-    """Which rows get a level below those `level` that they have, and how many nodes are expanded for it in each, 0
-    where none grows. `scores (B, n)` are those of the candidates, the best first. The first level is always worth
-    drafting."""
+def _still_growing(growing: list[bool], budgets: Budgets, level: int, scores: torch.Tensor) -> list[bool]:
+    """Which rows get a level below those `level` that they have; `scores (B, n)` are those of the nodes that would be
+    expanded. The first level is always worth drafting."""
     wanted = [grows and level < budget.levels for grows, budget in zip(growing, budgets, strict=True)]
-    threshold, least = budgets[0].level_threshold, budgets[0].least_score
-    if level == 0 or not any(wanted) or (threshold == 0 and least == -math.inf):
-        return wanted, scores.shape[1] if any(wanted) else 0
-    # waits for the device
-    kept = [[math.exp(score) for score in row if score >= least] for row in scores.tolist()]
-    grows = [want and len(own) > 0 and sum(own) >= threshold for want, own in zip(wanted, kept, strict=True)]
-    return grows, max(len(own) if grow else 0 for grow, own in zip(grows, kept, strict=True))
+    threshold = budgets[0].level_threshold
+    if level == 0 or threshold == 0 or not any(wanted):
+        return wanted
+    likely = (scores.exp().sum(-1) >= threshold).tolist()  # waits for the device
+    return [grows and sure for grows, sure in zip(wanted, likely, strict=True)]
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,14 +27,13 @@ class Script:
             probs = torch.full((VOCAB,), (1 - best) / (VOCAB - 1))
             probs[3] = best
             self.rows.append(probs.log())
-        self.steps, self.widths = 0, []
+        self.steps = 0
 
     def first(self):
         return Rows(torch.zeros(1, 1, 2), self.rows[0][None, None])
 
     def step(self, tokens, features, level, visible):
         self.steps += 1
-        self.widths.append(tokens.shape[1])
         return Rows(torch.zeros(*tokens.shape, 2), self.rows[level + 1].expand(*tokens.shape, -1))
 
 
@@ -57,18 +56,6 @@ def test_no_level_is_drafted_that_is_too_unlikely_to_be_reached(grower):
 def test_improbable_nodes_are_not_proposed(grower):
     tree = grow(Script([0.9, 0.9, 0.3, 0.9]), DraftBudget(4, 3, 40, node_threshold=0.25), grower)
     assert tree.tokens.tolist() == [0, 3, 3]
-
-
-def test_nodes_that_are_not_proposed_are_not_expanded():
-    rates = [0.4, 0.9, 0.4, 0.9]  # one choice of seven is 0.4 and the others 0.1, or 0.9 and 0.017
-    script = Script(rates)
-    tree = grow(script, DraftBudget(4, 3, 40, node_threshold=0.05))
-    assert script.widths == [3, 3, 1]
-    whole = Script(rates)
-    everything = grow(whole, DraftBudget(4, 3, 40))
-    assert whole.widths == [3, 3, 3]
-    kept = [score for score in everything.scores.tolist() if score >= math.log(0.05)]
-    assert sorted(tree.scores.tolist()) == pytest.approx(sorted(kept))
 
 
 def test_an_unsure_drafter_proposes_nothing():
