@@ -13,6 +13,8 @@ from transformers.utils import ModelOutput
 
 from hf_mmspec.modeling.inverse_cdf import draw
 
+from .same_draw import multinomial
+
 
 @dataclass
 class StepStates:
@@ -91,7 +93,6 @@ class Answer:
         logits: torch.Tensor,
         states: StepStates,
         draft: tuple[int, torch.Tensor] | None = None,
-        ends_drawn_chain: bool = False,
     ) -> int:
         """Choose the next token from the target's `logits` `(1, V)` and append it; returns its id.
 
@@ -99,19 +100,13 @@ class Answer:
             draft: a token that was drawn from a proposal distribution q `(V,)`, and q: the token is then accepted or
                 replaced by speculative sampling (Leviathan et al. 2023, algorithm 1). Without it, the token is the
                 target's own choice, whatever was drafted.
-            ends_drawn_chain: the token comes after the last one of such a chain.
         """
         raw = logits.to(copy=True, dtype=torch.float32, device=self.ids.device)
         scores = self._processor(self.ids, raw)
         if scores is None:
             raise TypeError("a logits processor returned None: return its scores at the end of `__call__`.")
         self._record(raw, scores, states)
-        if draft is not None:
-            token = self._accept_or_replace(scores, *draft)
-        elif ends_drawn_chain:
-            token = draw(scores.softmax(dim=-1)).squeeze(1)
-        else:
-            token = self._choose(scores)
+        token = self._choose(scores) if draft is None else self._accept_or_replace(scores, *draft)
         self.ids = torch.cat([self.ids, token[:, None]], dim=-1)
         stops = self._is_stopped()
         if stops and self.stopped_at is None:
@@ -131,10 +126,10 @@ class Answer:
         return bool(stops)
 
     def _choose(self, scores: torch.Tensor) -> torch.Tensor:
-        """Greedy or multinomial choice `(1,)`: the same calls on the same numbers as `GenerationMixin._sample`, so a
-        seed means the same with a tree. After drawn chains it does not, and `draw` is ten times as fast."""
+        """Greedy or multinomial choice `(1,)`: of the same numbers the same as in `GenerationMixin._sample`, random
+        ones included, so that a seed means the same with a tree."""
         if self._do_sample:
-            return torch.multinomial(scores.softmax(dim=-1), num_samples=1).squeeze(1)
+            return multinomial(scores.softmax(dim=-1)).squeeze(1)
         return scores.argmax(dim=-1)
 
     def _accept_or_replace(self, scores: torch.Tensor, token: int, proposal: torch.Tensor) -> torch.Tensor:

@@ -108,15 +108,14 @@ def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int]
     Returns:
         The accepted node indices, root first, and the tokens emitted after each of them (the last is the bonus).
     """
-    children, is_drawn = tree.children(), tree.proposal_probs is not None
+    children = tree.children()
     node, path, tokens = 0, [0], []
     while True:
         draft = None
-        if is_drawn and children[node]:
+        if tree.proposal_probs is not None and children[node]:
             drafted_token, drafted_node = next(iter(children[node].items()))
             draft = drafted_token, tree.proposal_probs[drafted_node]
-        ends_chain = is_drawn and draft is None
-        tokens.append(answer.append(verified.logits[node : node + 1], verified.states(node), draft, ends_chain))
+        tokens.append(answer.append(verified.logits[node : node + 1], verified.states(node), draft))
         next_node = children[node].get(tokens[-1])
         if answer.finished or next_node is None:
             return path, tokens
