@@ -39,7 +39,7 @@ def test_every_committed_card_is_what_its_files_make(folder):
 
 @pytest.mark.parametrize("field", ["acceptance_length", "decode_speedup", "end_to_end_speedup"])
 def test_another_number_is_another_card(field):
-    folder = COMMITTED[0]
+    folder = next(each for each in COMMITTED if each.name.startswith("vispec"))
     report = read_bench(folder / "bench.json")
     next(row for row in report["rows"] if row["drafter"] == "vispec")[field] += 0.01
     assert str(make_card(folder, [report])) != (folder / "README.md").read_text()

@@ -119,7 +119,7 @@ def answers(model, tmp_path_factory):
 
 @pytest.fixture
 def loaded(model, monkeypatch):
-    monkeypatch.setattr(claims, "load_target", lambda *_: model)
+    monkeypatch.setattr(study, "load_target", lambda *_: model)
 
 
 def command(answers, file, *names, **options):
@@ -222,7 +222,7 @@ def test_answers_that_lack_states_are_refused_before_any_training(
     ],
 )
 def test_wrong_input_ends_it_before_anything_is_loaded(answers, tmp_path, monkeypatch, capsys, names, options, words):
-    monkeypatch.setattr(claims, "load_target", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(study, "load_target", lambda *_: pytest.fail("loaded"))
     with pytest.raises(typer.Exit) as error:
         command(answers, tmp_path / "f.json", *names, **options)
     assert error.value.exit_code == 2

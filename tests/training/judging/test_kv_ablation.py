@@ -126,7 +126,7 @@ def command(folder, file, **options):
 
 def test_the_command_goes_on_where_it_was(place, tmp_path, monkeypatch, capsys):
     folder, model = place
-    monkeypatch.setattr(kv_ablation, "load_target", lambda *_: model)
+    monkeypatch.setattr(study, "load_target", lambda *_: model)
     real, trained = study.train, []
 
     def counted(run, *args):
@@ -170,7 +170,7 @@ def test_the_command_goes_on_where_it_was(place, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_wrong_input_ends_it_before_anything_is_loaded(place, tmp_path, monkeypatch, capsys, options, words):
-    monkeypatch.setattr(kv_ablation, "load_target", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(study, "load_target", lambda *_: pytest.fail("loaded"))
     with pytest.raises(typer.Exit) as error:
         command(place[0], tmp_path / "f.json", **options)
     assert error.value.exit_code == 2
