@@ -23,9 +23,9 @@ def for_grouped_heads(mask: torch.Tensor) -> torch.Tensor:
 
 def teach_sdpa() -> None:
     """Let transformers' sdpa attention know marked masks. Idempotent; other masks are treated as before, and so is
-    what is compiled."""
-    stock = sdpa_attention.use_gqa_in_sdpa
-    if hasattr(stock, "__wrapped__"):
+    what is compiled. Where a transformers has no such question, nothing is taught: this is about time alone."""
+    stock = getattr(sdpa_attention, "use_gqa_in_sdpa", None)
+    if stock is None or hasattr(stock, "__wrapped__"):
         return
 
     @functools.wraps(stock)
