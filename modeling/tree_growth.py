@@ -181,7 +181,7 @@ def top_log_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Ten
     log_probs = logits.float().log_softmax(-1)
     if k > 1:
         return _dead_where_nan(log_probs).topk(k)
-    best, ids = log_probs.max(-1, keepdim=True)  # ten times as fast; one overflow makes all of a node's numbers NaN
+    best, ids = log_probs.max(-1, keepdim=True)  # cheaper; one overflow makes all of a node's numbers NaN
     return _dead_where_nan(best), ids
 
 

@@ -1,4 +1,4 @@
-"""What `torch.multinomial` draws on the CPU, from the same random numbers, at a third of the time.
+"""What `torch.multinomial` draws on the CPU, from the same random numbers, sooner.
 
 torch makes an exponential variate for every entry and takes the entry with the largest quotient weight / variate. Only
 entries that have weight can win, and after `top_k` few have, so few variates are needed; the uniform numbers they come

@@ -12,7 +12,7 @@ from . import tiny
 
 @pytest.fixture
 def copies(monkeypatch):
-    """How many query rows attended to repeated keys, call by call."""
+    """Shapes of the keys and values that were repeated, call by call."""
     seen, stock = [], sdpa_attention.repeat_kv
 
     def counted(states, groups):
