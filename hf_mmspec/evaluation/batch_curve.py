@@ -108,13 +108,15 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="auto", help="as `mmspec bench` takes it")
+    parser.add_argument("--data", nargs="+", default=["embedded"], help="sources of prompts, whose rows take turns")
     arguments = parser.parse_args()
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
     target, processor = load_default(arguments.dtype)
     contender = Contender("drafter", {"assistant_model": load_drafter(default_drafter(), target)})
-    conversations = list(open_source(Source("embedded", split="test", limit=max(arguments.batch))))
+    sources = [open_source(Source(name, split="test", limit=max(arguments.batch))) for name in arguments.data]
+    conversations = [each for in_turn in zip(*sources, strict=True) for each in in_turn]
     points = []
     for size in arguments.batch:
         rows = conversations[:size]
@@ -122,7 +124,8 @@ def main() -> None:
             measure_point(target, processor, rows, contender, arguments.max_new_tokens, arguments.repetitions)
         )
         print(json.dumps(asdict(points[-1])), flush=True)
-    report = {"machine": machine_facts(target.dtype, target.device), "points": [asdict(point) for point in points]}
+    machine = machine_facts(target.dtype, target.device)
+    report = {"machine": machine, "data": arguments.data, "points": [asdict(point) for point in points]}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -129,6 +129,7 @@ def choose_budget(
     total_tokens: int | None = None,
     mode: str | None = None,
     greedy: bool = True,
+    is_padded: bool = False,
 ) -> DraftBudget:
     """The budget with most expected tokens per second; what is given stays as given and the rest is searched.
 
@@ -137,9 +138,10 @@ def choose_budget(
         acceptance: how often drafts are accepted.
         depth, top_k, total_tokens, mode: as in `DraftBudget`.
         greedy: the target takes its most probable token, so drafts are accepted more often than the drafter believes.
+        is_padded: every tree costs what the largest of a batch costs, so that nothing is saved by a smaller one.
 
     Returns:
-        A budget with thresholds; one of depth 0 (plain decoding) where no tree promises to be faster. A `depth` or
+        A budget with thresholds (none where `is_padded`); one of depth 0 (plain decoding) where no tree promises to be faster. A `depth` or
         `total_tokens` that is given is a wish to draft, and honoured.
 
     Raises:
@@ -151,7 +153,7 @@ def choose_budget(
         # Even where a single branch is best: a drawn chain takes random numbers, of which a seed would then say what
         # they mean only together with the machine's pace.
         budget = replace(budget, mode="tree")
-    if budget.depth == 0 or (budget.mode == "chain" and not greedy):
+    if is_padded or budget.depth == 0 or (budget.mode == "chain" and not greedy):
         return budget  # a sampled chain has no thresholds, see `sample_chain`
     most_levels = acceptance.max_levels or _DEPTHS[-1]
     budget = _for_easy_rounds(budget, depth is None, total_tokens is None, most_levels)

@@ -7,15 +7,12 @@ off). A plan belongs to one request. Nothing here changes an answer: what is pro
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
-
-from transformers import GenerationConfig, PreTrainedModel
 
 from hf_mmspec.modeling import DraftBudget
 
-from .acceptance_memory import Kind, experience_with, hand_back
 from .budget import Wishes, choose_budget
-from .costs import cost_record
 from .learned_acceptance import LearnedAcceptance, Trial
 from .learned_costs import LearnedCosts, RoundCosts
 from .switch import Switch
@@ -29,8 +26,6 @@ _ODDS_MOVED, _COSTS_MOVED = 0.15, 0.06
 _LEAST_BETWEEN, _MOST_BETWEEN = 2, 8  # rounds
 # Wide enough to fill a tree of any surveyed size.
 _SURVEY_TOP_K = 4
-# Costs are handed back from requests of at least so many rounds.
-_ENOUGH_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,14 @@ class Round:
     Args:
         costs: its seconds and sizes.
         trials: what became of its drafts.
-        emitted: tokens, without those that were forced.
+        emitted: tokens, without those that were forced; of several rows, each row's on average.
         forced: nodes of a run that was known without drafting.
         is_tail: the answer's limit or end cut it short, so that it says nothing about other rounds.
     """
 
     costs: RoundCosts
     trials: Sequence[Trial]
-    emitted: int
+    emitted: float
     forced: int = 0
     is_tail: bool = False
 
@@ -61,7 +56,7 @@ class Plan(Protocol):
     @property
     def may_draft(self) -> bool: ...
 
-    def next_budget(self) -> DraftBudget: ...
+    def next_budget(self, rows: int = 1) -> DraftBudget: ...
 
     def learn(self, round_: Round) -> None: ...
 
@@ -70,7 +65,7 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class FixedPlan:
-    """The same budget in every round, and nothing to learn: all of it was asked for, or there are several rows."""
+    """The same budget in every round, and nothing to learn: all of it was asked for."""
 
     budget: DraftBudget
 
@@ -82,7 +77,7 @@ class FixedPlan:
     def may_draft(self) -> bool:
         return self.budget.depth > 0
 
-    def next_budget(self) -> DraftBudget:
+    def next_budget(self, rows: int = 1) -> DraftBudget:
         return self.budget
 
     def learn(self, round_: Round) -> None:
@@ -99,7 +94,7 @@ class LearningPlan:
         costs, acceptance: what is known before the first round; both follow.
         switch: None where drafting was asked for, so that it stays on.
         wishes: the parts of the budget that stay as asked.
-        greedy: as in `choose_budget`.
+        greedy, is_padded: as in `choose_budget`.
         when_ended: is told what was learnt; its argument says whether the machine had time for this request alone.
     """
 
@@ -114,14 +109,16 @@ class LearningPlan:
         wishes: Wishes | None = None,
         greedy: bool = True,
         when_ended: Callable[["LearningPlan", bool], None] = lambda plan, is_quiet: None,
+        is_padded: bool = False,
     ):
         self.costs, self.acceptance, self.switch = costs, acceptance, switch
-        self._wishes, self._greedy, self._when_ended = wishes or Wishes(), greedy, when_ended
+        self._wishes, self._when_ended = wishes or Wishes(), when_ended
+        self._choose_budget = partial(choose_budget, **asdict(self._wishes), greedy=greedy, is_padded=is_padded)
         self._choices = 0
         self._choose()
 
-    def next_budget(self) -> DraftBudget:
-        """What the next round may draft."""
+    def next_budget(self, rows: int = 1) -> DraftBudget:
+        """What the next round may draft; these are plans for one row."""
         if self.switch is not None and not self.switch.is_on:
             return self._try() if self.switch.tries else PLAIN
         if self._should_see_a_plain_step():
@@ -147,7 +144,7 @@ class LearningPlan:
 
     def _choose(self, is_on_again: bool = False) -> None:
         costs, acceptance = self.costs.costs, self.acceptance.acceptance
-        self._budget = choose_budget(costs, acceptance, **asdict(self._wishes), greedy=self._greedy)
+        self._budget = self._choose_budget(costs, acceptance)
         self._choices += 1
         self._rests_on, self._rounds_since = self._odds_and_costs(), 0
         if self._budget.depth == 0 and self.switch is not None and self.switch.is_on:
@@ -206,52 +203,3 @@ class LearningPlan:
             drafted = replace(round_.costs, tokens=round_.costs.tokens - round_.forced)
             switch.count_drafted(round_.emitted, self.costs.steps_of(drafted))
         return switch.is_on and not was_on
-
-
-def plan_budget(
-    target: PreTrainedModel,
-    drafter: PreTrainedModel,
-    generation_config: GenerationConfig,
-    tokens_left: int,
-    rows: int = 1,
-) -> Plan:
-    """The plan for one request: its own wishes, then the drafter's `generation_config`, then what is learnt. For
-    several rows it is one budget for all of them and all rounds, chosen for what so many rows cost.
-
-    Call it before the request's prefill: the first call for a target measures it (about two seconds, then kept).
-
-    Args:
-        generation_config: the request's; its `draft_depth`, `draft_top_k`, `draft_total_tokens` and `draft_mode`
-            count where they are not None.
-        tokens_left: most tokens that the answer can get.
-        rows: batch size; the budget is each row's.
-
-    Raises:
-        ValueError: a wish is out of range.
-    """
-    wishes = Wishes.of(generation_config, drafter)
-    if (complete := wishes.complete) is not None:
-        return FixedPlan(complete)
-    kind: Kind = "greedy"
-    if generation_config.do_sample:
-        kind = "drawn" if wishes.mode == "chain" else "sampled"
-    experience, greedy = experience_with(target, drafter, kind), not generation_config.do_sample
-    if rows > 1:
-        costs = cost_record(target, drafter, rows).costs
-        return FixedPlan(choose_budget(costs, experience.acceptance, **asdict(wishes), greedy=greedy))
-    record = cost_record(target, drafter)
-
-    def keep(plan: LearningPlan, is_quiet: bool) -> None:
-        trust = plan.switch.trust_after() if plan.switch else experience.trust
-        hand_back(target, drafter, kind, plan.acceptance, trust)
-        if is_quiet and plan.costs.rounds >= _ENOUGH_ROUNDS and not plan.costs.in_doubt:
-            record.revise(plan.costs.costs)
-
-    return LearningPlan(
-        LearnedCosts(record.costs, record.in_doubt),
-        LearnedAcceptance(experience.acceptance),
-        None if wishes.to_draft else Switch(tokens_left, experience.trust),
-        wishes,
-        greedy=greedy,
-        when_ended=keep,
-    )

@@ -89,11 +89,13 @@ class CostRecord:
         in_doubt: whether they were measured while the machine was busy: they are not kept on disk, and a later
             request measures again.
         keys: of the target's numbers and of the drafter's.
+        rows: batch size that was measured.
     """
 
     costs: ForwardCosts
     in_doubt: bool
     keys: tuple[str, str]
+    rows: int = 1
 
     def revise(self, costs: ForwardCosts) -> None:
         """Keep `costs` from now on, in the process and on disk: rounds of a quiet machine have shown them."""
@@ -109,7 +111,8 @@ def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1
     alone, together = (key + suffix for key in fingerprints(target, drafter))
     verify = remembered(alone, lambda: _steady_verify(target, rows), essential, _are_credible)
     draft = remembered(together, lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
-    return CostRecord(_combine(verify.numbers, draft.numbers), verify.in_doubt or draft.in_doubt, (alone, together))
+    in_doubt = verify.in_doubt or draft.in_doubt
+    return CostRecord(_combine(verify.numbers, draft.numbers), in_doubt, (alone, together), rows)
 
 
 def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:

@@ -57,16 +57,20 @@ class LearnedCosts:
         in_doubt: whether that was measured unsteadily. Only its pace is then corrected at once; the growth with size
             is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen, and what was seen
             replaces it.
+        pace: what the machine was last seen to take, relative to `start`.
+        may_explore: False where no round may be spent on learning what others cost.
     """
 
-    def __init__(self, start: ForwardCosts, in_doubt: bool = False):
+    def __init__(self, start: ForwardCosts, in_doubt: bool = False, pace: float = 1.0, may_explore: bool = True):
         self._verify = _Curve(start.verify)
+        self._verify.scale(pace)
+        self._start_pace, self._may_explore = pace, may_explore
         self._level = _Curve(start.level)
         self._first_level, self._overhead = start.first_level, start.overhead
         self._draft_pace = _Pace()
         self._strange: deque[bool] = deque(maxlen=8)
         self._survey = _Survey() if in_doubt else None
-        self._surveyed = in_doubt
+        self._surveyed = in_doubt or not may_explore
         self.rounds = 0
         self.plain_rounds = 0
 
@@ -74,6 +78,11 @@ class LearnedCosts:
     def costs(self) -> ForwardCosts:
         """As they are believed to be now."""
         return ForwardCosts(self._verify.points, self._first_level, self._level.points, self._overhead)
+
+    @property
+    def pace(self) -> float:
+        """What verification takes, relative to `start`, for all sizes alike."""
+        return self._start_pace * self._verify.pace
 
     @property
     def plain_seconds(self) -> float:
@@ -96,7 +105,7 @@ class LearnedCosts:
     def wants_plain_step(self) -> bool:
         """Whether the machine's pace has changed, or only that of the sizes that were seen: a step of plain decoding
         would tell."""
-        return self.plain_rounds == 0 and abs(self._verify.pace - 1) > _STRANGE
+        return self._may_explore and self.plain_rounds == 0 and abs(self._verify.pace - 1) > _STRANGE
 
     def survey_size(self) -> int | None:
         """The number of tokens that the next round should have, so that a doubt can end; None where there is none."""

@@ -56,7 +56,7 @@ def decode(
         del prompts
 
     while live:
-        budget = plan.next_budget()
+        budget = plan.next_budget(len(live))
         rows = [answers.rows[row] for row in live]
         levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
         if drafting is not None and budget.limited_to(max(levels)).depth > 0 and not drafting.has_read_prompts:

@@ -34,9 +34,9 @@ from .budget import BUDGET_FIELDS
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
-from .controller import plan_budget
 from .conversation_cache import ConversationCache
 from .loop import decode
+from .request_plan import plan_budget
 from .side_by_side import check_no_budget, check_no_other_way
 from .static_rows import room_of
 from .statistics import SpeculativeOutput

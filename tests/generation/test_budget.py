@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.generation import controller, cost_cache, costs
+from hf_mmspec.generation import cost_cache, costs, request_plan
 from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, forecast
-from hf_mmspec.generation.controller import plan_budget
 from hf_mmspec.generation.costs import CostRecord, ForwardCosts, measure_costs, measure_verify
+from hf_mmspec.generation.request_plan import plan_budget
 from hf_mmspec.generation.steadiness import Timings
 from hf_mmspec.modeling import DraftBudget, ViSpecDrafter
 
@@ -225,7 +225,7 @@ def paper_machine(monkeypatch):
 
     def use(growth):
         record = CostRecord(machine(growth), in_doubt=False, keys=("", ""))
-        monkeypatch.setattr(controller, "cost_record", lambda *models: record)
+        monkeypatch.setattr(request_plan, "cost_record", lambda *models: record)
 
     return use
 
@@ -315,7 +315,7 @@ def test_request_wins_over_drafter_and_drafter_over_the_machine(paper_machine):
 
 
 def test_a_complete_wish_measures_nothing(monkeypatch):
-    monkeypatch.setattr(controller, "cost_record", lambda *models: pytest.fail("measured"))
+    monkeypatch.setattr(request_plan, "cost_record", lambda *models: pytest.fail("measured"))
     target = llava()
     drafter = untrained(target)
     given = {"draft_depth": 3, "draft_top_k": 4, "draft_total_tokens": 12}

@@ -24,7 +24,7 @@ class RestlessPlan(FixedPlan):
         object.__setattr__(self, "modes", modes)
         object.__setattr__(self, "rounds", [])
 
-    def next_budget(self):
+    def next_budget(self, rows=1):
         dice = self.dice
         if len(self.rounds) < 3 or dice.random() < 0.5:
             return DraftBudget(0, 1, 1)

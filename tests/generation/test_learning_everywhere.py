@@ -4,11 +4,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.generation import controller, strategy
-from hf_mmspec.generation.controller import FixedPlan, LearningPlan, plan_budget
+from hf_mmspec.generation import request_plan, strategy
+from hf_mmspec.generation.controller import FixedPlan, LearningPlan
 from hf_mmspec.generation.conversation_cache import ConversationCache
 from hf_mmspec.generation.costs import CostRecord, ForwardCosts
 from hf_mmspec.generation.learned_acceptance import Trial, trials_of
+from hf_mmspec.generation.request_plan import plan_budget
 from hf_mmspec.modeling import DraftBudget, DraftTree, ViSpecDrafter
 
 from . import tiny
@@ -26,7 +27,7 @@ class Diary(FixedPlan):
         object.__setattr__(self, "rounds", [])
         object.__setattr__(self, "drafts", drafts)
 
-    def next_budget(self):
+    def next_budget(self, rows=1):
         return TREE if self.drafts(len(self.rounds)) else PLAIN
 
     def learn(self, round_):
@@ -88,15 +89,15 @@ def test_several_rows_have_one_budget_from_costs_of_so_many(monkeypatch):
     def record(target, drafter, rows=1):
         asked.append(rows)
         verify = ((1, 1.0), (64, 1.0 + 0.3 * rows))
-        return CostRecord(ForwardCosts(verify, 0.01, ((1, 0.01), (10, 0.01))), False, ("", ""))
+        return CostRecord(ForwardCosts(verify, 0.01, ((1, 0.01), (10, 0.01))), False, ("", ""), rows)
 
-    monkeypatch.setattr(controller, "cost_record", record)
+    monkeypatch.setattr(request_plan, "cost_record", record)
     target = tiny.llava()
     drafter = ViSpecDrafter.from_target(target, acceptance_by_depth=[0.8])
     assert isinstance(plan_budget(target, drafter, GenerationConfig(), 100), LearningPlan)
     few, many = (plan_budget(target, drafter, GenerationConfig(), 100, rows) for rows in (2, 64))
-    assert isinstance(few, FixedPlan) and few.budget.total_tokens > many.budget.total_tokens
-    assert asked == [1, 2, 64]
+    assert few.next_budget(2).total_tokens > many.next_budget(64).total_tokens
+    assert asked == [1, 1, 2, 1, 64]
 
 
 def test_a_conversation_is_read_to_its_end(monkeypatch):
