@@ -26,9 +26,9 @@ from .contenders import STOCK, Clock, Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
 from .metrics import acceptance, decode_rate, end_to_end_rate
-from .rewriting_parts import PartTotals, parts_of, totals
+from .rewriting_parts import REASONING, PartTotals, parts_of, totals
 
-LOOKUP, FORCED, UNTOLD, TOLD = "prompt_lookup", "forced runs", "drafter, not told", "drafter"
+CONTENDERS = LOOKUP, FORCED, UNTOLD, TOLD = "prompt_lookup", "forced runs", "drafter, not told", "drafter"
 _SLICES: dict[str, Callable[["Answered"], bool]] = {
     "all": lambda each: True,
     "with picture": lambda each: each.pictures > 0,
@@ -65,12 +65,13 @@ class Told(Untold):
 @dataclass
 class Answered:
     """One answer of one contender: the run, the number of pictures, seconds in the grammar, tokens and time by part,
-    whether the object is valid."""
+    tokens of its reasoning before the one that ends it, whether the object is valid."""
 
     run: Run
     pictures: int
     grammar_seconds: float
     parts: dict[str, PartTotals]
+    reasoning_tokens: int
     is_valid: bool
 
 
@@ -102,13 +103,16 @@ def measure(
     requests: Sequence[dict[str, Any]],
     repetitions: int,
     progress: Callable[[str], None] = lambda text: None,
+    beside: Sequence[str] = CONTENDERS,
 ) -> Measured:
     """Every contender answers every request, taking turns.
 
     Args:
         requests: samples of the task "rewrite" (`hf_mmspec.demo.samples`).
+        beside: contenders beside `generate`.
     """
-    ways, measured = contenders(rewriter), Measured()
+    ways = [each for each in contenders(rewriter) if each[0].name in (STOCK, *beside)]
+    measured = Measured()
     prepared = [(_pictures(each), rewriter.inputs(_wish(each), _pictures(each))) for each in requests]
     for way, grammar in ways:  # what is done once is paid for outside of the clock
         _answer(rewriter, prepared[0][1], 0, way, grammar)
@@ -141,8 +145,9 @@ def _answer(
         is_valid = True
     except ValidationError:
         is_valid = False
-    parts = totals(parts_of(run.tokens, rewriter.grammar.vocabulary), run, clock.stamps)
-    return Answered(run, pictures, processor.seconds, parts, is_valid)
+    parts = parts_of(run.tokens, rewriter.grammar.vocabulary)
+    by_part, reasoning = totals(parts, run, clock.stamps), max(parts.count(REASONING) - 1, 0)
+    return Answered(run, pictures, processor.seconds, by_part, reasoning, is_valid)
 
 
 def _wish(sample: dict[str, Any]) -> str:
@@ -178,6 +183,8 @@ def _row(measured: Measured, name: str, wanted: Callable[[Answered], bool]) -> d
         "valid": sum(each.is_valid for each in ours[0]),
         "identical": sum(a.tokens == b.tokens for a, b in zip(runs[0], stock_runs[0], strict=True)),
         "mean_tokens": tokens / sum(map(len, runs)),
+        "longest_reasoning": max(lengths := [each.reasoning_tokens for each in ours[0]]),
+        "so_long": lengths.count(max(lengths)),
         "acceptance_length": acceptance([run for row in runs for run in row])["acceptance_length"],
         "decode_speedup": median(decode_rate(a) / decode_rate(b) for a, b in pairs),
         "end_to_end_speedup": median(end_to_end_rate(a) / end_to_end_rate(b) for a, b in pairs),
@@ -211,7 +218,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--samples", type=int, default=30, help="held-out wishes")
+    parser.add_argument("--start", type=int, default=0, help="wishes to leave out before")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--contender", nargs="*", choices=CONTENDERS, default=CONTENDERS, help="beside generate; all without"
+    )
+    parser.add_argument("--quantize", help="form of the target's weights, as `mmspec bench` takes it")
     parser.add_argument("--thinking", type=int, default=128)
     parser.add_argument("--max-new-tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
@@ -220,12 +232,15 @@ def main() -> None:
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(asked.threads)
-    target, processor = load_target(asked.model, asked.dtype)
+    target, processor = load_target(asked.model, asked.dtype, asked.quantize)
     name = asked.drafter or (default_drafter() if asked.model is None else None)
     drafter = None if name is None else load_drafter(name, target)
     rewriter = PromptRewriter(target, processor, drafter, asked.thinking, asked.max_new_tokens)
-    requests = list(samples(asked.split, task="rewrite", n=asked.samples))
-    rows = report(measure(rewriter, requests, asked.repetitions, progress=lambda text: print(text, flush=True)))
+    requests = list(samples(asked.split, task="rewrite", n=asked.samples, start=asked.start))
+    measured = measure(
+        rewriter, requests, asked.repetitions, lambda text: print(text, flush=True), beside=asked.contender
+    )
+    rows = report(measured)
     for row in rows:
         print(json.dumps(row))
     if asked.json:

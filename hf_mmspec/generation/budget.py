@@ -141,8 +141,8 @@ def choose_budget(
         is_padded: every tree costs what the largest of a batch costs, so that nothing is saved by a smaller one.
 
     Returns:
-        A budget with thresholds (none where `is_padded`); one of depth 0 (plain decoding) where no tree promises to be faster. A `depth` or
-        `total_tokens` that is given is a wish to draft, and honoured.
+        A budget with thresholds (none where `is_padded`); one of depth 0 (plain decoding) where no tree promises to be
+        faster. A `depth` or `total_tokens` that is given is a wish to draft, and honoured.
 
     Raises:
         ValueError: a given value is out of range.

@@ -51,6 +51,7 @@ def test_rows_of_a_measurement():
     for (name, label), row in by_name.items():
         assert row["valid"] == row["identical"] == row["n"] == (2 if label == "all" else 1)
         assert row["grammar_ms_per_token"] > 0
+        assert row["longest_reasoning"] == 2 and 1 <= row["so_long"] <= row["n"]
         assert (row["forced_share_of_tokens"] > 0) == (name in (rewriting.FORCED, rewriting.TOLD))
         assert row["parts"][KEYS]["tokens"] > row["parts"][REASONING]["tokens"]
     assert by_name[STOCK, "all"]["decode_speedup"] == 1 and by_name[STOCK, "all"]["acceptance_length"] == 1
@@ -59,3 +60,12 @@ def test_rows_of_a_measurement():
         1, abs=0.3
     )
     assert forced["parts"][KEYS]["acceptance_length"] > 4
+
+
+def test_some_contenders_only():
+    target = tiny_target(max_position_embeddings=2048)
+    rewriter = PromptRewriter(target, tiny_processor(), tiny_drafter(target), thinking=0, max_new_tokens=105)
+    requests = [{"image": None, "messages": rewriting_messages("a dog"), "task": "rewrite"}]
+    measured = rewriting.measure(rewriter, requests, repetitions=1, beside=[rewriting.TOLD])
+    assert list(measured.answers) == [STOCK, rewriting.TOLD]
+    assert rewriting.report(measured)[0]["longest_reasoning"] == 0
