@@ -7,7 +7,6 @@ off). A plan belongs to one request. Nothing here changes an answer: what is pro
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from hf_mmspec.modeling import DraftBudget
@@ -113,7 +112,7 @@ class LearningPlan:
     ):
         self.costs, self.acceptance, self.switch = costs, acceptance, switch
         self._wishes, self._when_ended = wishes or Wishes(), when_ended
-        self._choose_budget = partial(choose_budget, **asdict(self._wishes), greedy=greedy, is_padded=is_padded)
+        self._greedy, self._is_padded = greedy, is_padded
         self._choices = 0
         self._choose()
 
@@ -144,7 +143,9 @@ class LearningPlan:
 
     def _choose(self, is_on_again: bool = False) -> None:
         costs, acceptance = self.costs.costs, self.acceptance.acceptance
-        self._budget = self._choose_budget(costs, acceptance)
+        self._budget = choose_budget(
+            costs, acceptance, **asdict(self._wishes), greedy=self._greedy, is_padded=self._is_padded
+        )
         self._choices += 1
         self._rests_on, self._rounds_since = self._odds_and_costs(), 0
         if self._budget.depth == 0 and self.switch is not None and self.switch.is_on:

@@ -64,4 +64,5 @@ def plan_budget(
             record.revise(plan.costs.costs)
 
     learned = LearnedCosts(record.costs, record.in_doubt)
-    return LearningPlan(learned, acceptance, make_switch and make_switch(), wishes, greedy, keep)
+    switch = None if make_switch is None else make_switch()
+    return LearningPlan(learned, acceptance, switch, wishes, greedy, keep)

@@ -37,9 +37,9 @@ class Switch:
         self._base = min(max(share * self.tokens_left, _LEAST_CEILING), _MOST_CEILING)
         self._account = self._base
         self._gap = _FIRST_GAP if self.trust >= 0 else 2 ** min(-self.trust, _MOST_TRUST + 1)
-        self._waited = 0
+        self._waited = 0.0
         self._net = self._wasted_by_tries = 0.0
-        self._tokens = 0
+        self._tokens = 0.0
         self.is_on = self.trust >= 0
 
     @property
@@ -56,12 +56,12 @@ class Switch:
     def _ceiling(self) -> float:
         return self._base + min(_EARNED_SHARE * max(self._net, 0.0), _MOST_EARNED)
 
-    def count_plain(self, tokens: int = 1) -> None:
+    def count_plain(self, tokens: float = 1) -> None:
         """A round that drafted nothing."""
         self._tokens += tokens
         self._waited += tokens
 
-    def count_drafted(self, tokens: int, steps: float) -> None:
+    def count_drafted(self, tokens: float, steps: float) -> None:
         """A round that drafted.
 
         Args:
@@ -82,7 +82,7 @@ class Switch:
 
     def turn_off(self) -> None:
         """Draft no more until a try succeeds."""
-        self.is_on, self._waited = False, 0
+        self.is_on, self._waited = False, 0.0
 
     def trust_after(self) -> int:
         """What the next request's `trust` should be."""
@@ -92,7 +92,7 @@ class Switch:
         return step * min(max(step * self.trust, 0) + 1, _MOST_TRUST)
 
     def _tried(self, gain: float) -> None:
-        self._waited = 0
+        self._waited = 0.0
         most = _MOST_GAP_OF_EARNERS if self._net > 0 else _MOST_GAP
         self._gap = min(2 * self._gap, most)  # until the account has been full again
         self._wasted_by_tries += max(-gain, 0.0)
