@@ -217,15 +217,17 @@ def _search(costs: ForwardCosts, acceptance: Acceptance, wishes: Wishes) -> tupl
     best, best_speed = (0, 1, 1), -math.inf if wishes.to_draft else _LEAST_GAIN / costs.verify_seconds(1)
     verify = [costs.verify_seconds(n) + costs.overhead for n in range(_MOST_TOKENS + 1)]
     widths = [1] if wishes.mode == "chain" else _TOP_KS if wishes.top_k is None else [wishes.top_k]
+    # No tree of so many tokens has more levels, whatever was asked for.
+    asked_depth = None if wishes.depth is None else min(wishes.depth, _MOST_TOKENS - 1)
     width_peak = _Peak()
     for k in widths:
         level_seconds, depth_peak = costs.level_seconds(k), _Peak()
-        for d, nodes in enumerate(islice(_levels(acceptance, k, _MOST_TOKENS - 1), wishes.depth or _DEPTHS[-1]), 1):
-            if wishes.depth not in (None, d):
+        for d, nodes in enumerate(islice(_levels(acceptance, k, _MOST_TOKENS - 1), asked_depth or _DEPTHS[-1]), 1):
+            if asked_depth not in (None, d):
                 continue
             n, speed = _best_size(nodes, verify, costs.first_level + (d - 1) * level_seconds, wishes.total_tokens)
             if speed > best_speed:
-                best_speed, best = speed, (d, k, wishes.total_tokens or n)
+                best_speed, best = speed, (wishes.depth or d, k, wishes.total_tokens or n)
             if depth_peak.is_behind(speed):
                 break
         if width_peak.is_behind(depth_peak.height):

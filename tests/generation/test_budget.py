@@ -334,3 +334,8 @@ def test_cache_lives_in_the_hugging_face_home_or_where_the_user_says(monkeypatch
     assert ORIGINAL_CACHE_FOLDER() == tmp_path / "hf_mmspec" / "costs"
     monkeypatch.setenv("HF_MMSPEC_CACHE", str(tmp_path / "mine"))
     assert ORIGINAL_CACHE_FOLDER() == tmp_path / "mine" / "costs"
+
+
+def test_a_depth_beyond_all_measure_is_no_work():
+    budget = choose_budget(batch(1), GOOD, depth=10**9)
+    assert budget.depth == 10**9 and 1 < budget.total_tokens <= 64
