@@ -337,5 +337,5 @@ def test_cache_lives_in_the_hugging_face_home_or_where_the_user_says(monkeypatch
 
 
 def test_a_depth_beyond_all_measure_is_no_work():
-    budget = choose_budget(batch(1), GOOD, depth=10**9)
+    budget = choose_budget(machine(FLAT), GOOD, depth=10**9)
     assert budget.depth == 10**9 and 1 < budget.total_tokens <= 64
