@@ -13,7 +13,7 @@ QUANTISATIONS = ("nf4", "int8")
 # what `mmspec train --family` understands
 RECIPES = (
     *("vispec", "vispec_deep", "vispec_paper", "msd", "flash", "eagle", "eagle2", "eagle-2", "eagle3", "eagle-3"),
-    *("msd_on", "flash_on", "eagle_on", "eagle3_on"),
+    *("vispec_on", "msd_on", "flash_on", "eagle_on", "eagle3_on"),
 )
 
 # what `mmspec convert --family` and `--layer-ids` understand
