@@ -11,8 +11,9 @@ from PIL import Image
 from hf_mmspec.evaluation import budget_learning
 from hf_mmspec.evaluation.budget_learning import Dictation, busy_machine, nothing_known, random_drafter, run_all
 from hf_mmspec.evaluation.budget_learning_plot import draw
-from hf_mmspec.generation import controller, cost_cache
+from hf_mmspec.generation import cost_cache, request_plan
 from hf_mmspec.generation.costs import CostRecord, ForwardCosts
+from tests.evaluation.tiny import tiny_drafter
 
 RECORD = CostRecord(
     ForwardCosts(((1, 0.010), (8, 0.011), (32, 0.013)), first_level=0.001, level=((1, 0.001), (10, 0.001))),
@@ -24,7 +25,7 @@ RECORD = CostRecord(
 @pytest.fixture
 def report(target, processor, drafter, monkeypatch, tmp_path):
     monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(controller, "cost_record", lambda *models: RECORD)
+    monkeypatch.setattr(request_plan, "cost_record", lambda *models: RECORD)
     monkeypatch.setattr(budget_learning, "busy_machine", lambda programs: nullcontext())
     monkeypatch.setattr(budget_learning, "OTHER_DOMAIN", "Lorem ipsum dolor")
     return run_all(target, processor, drafter, prompts=2, tokens=8, repetitions=1)
@@ -69,8 +70,9 @@ def test_programs_that_keep_a_machine_busy_end_with_it(monkeypatch):
     assert all(program.poll() is not None for program in started)
 
 
-def test_a_random_drafter_has_the_same_shape_and_other_weights(drafter):
-    torch.manual_seed(4711)  # not the state that the drafter itself was drawn from
+def test_a_random_drafter_has_the_same_shape_and_other_weights(target):
+    torch.manual_seed(4711)  # not the state that the stranger is drawn from
+    drafter = tiny_drafter(target)
     stranger = random_drafter(drafter)
     mine, theirs = drafter.state_dict(), stranger.state_dict()
     assert {name: value.shape for name, value in mine.items()} == {name: v.shape for name, v in theirs.items()}
