@@ -117,7 +117,7 @@ class LearningPlan:
         self._choose()
 
     def next_budget(self, rows: int = 1) -> DraftBudget:
-        """What the next round may draft; these are plans for one row."""
+        """What the next round may draft; the number of rows is for `BatchPlan`, which has such a plan for each."""
         if self.switch is not None and not self.switch.is_on:
             return self._try() if self.switch.tries else PLAIN
         if self._should_see_a_plain_step():
