@@ -1,7 +1,5 @@
 """How much a batch drafts follows the rows that are left and what was accepted of them all."""
 
-from dataclasses import replace
-
 import pytest
 
 from hf_mmspec.generation.batch_plan import BatchCosts, BatchPlan
@@ -67,7 +65,7 @@ def test_a_slow_machine_is_slow_for_fewer_rows_too():
     budget = plan.next_budget(8)
     slow = RoundCosts(budget.total_tokens, 3 * EIGHT.verify_seconds(budget.total_tokens), levels=budget.depth)
     for _ in range(6):
-        plan.learn(Round(replace(slow), [], emitted=8))
+        plan.learn(Round(slow, [], emitted=8))
     plan.next_budget(4)
     assert plan._plan.costs.pace == pytest.approx(3, rel=0.05)
     assert plan._plan.costs.costs.verify_seconds(1) == pytest.approx(3 * COSTS.of(4).verify_seconds(1), rel=0.1)
