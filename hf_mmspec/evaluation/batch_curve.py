@@ -17,12 +17,11 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.data import Conversation, Source, model_inputs, open_source
-from hf_mmspec.demo import load_default
 from hf_mmspec.generation import Speculation
 
 from .contenders import STOCK, Contender, answer
 from .identity import find_difference
-from .loading import default_drafter, load_drafter
+from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
 from .prompts import to_target
 
@@ -113,7 +112,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
-    target, processor = load_default(arguments.dtype)
+    target, processor = load_target(None, arguments.dtype)
     contender = Contender("drafter", {"assistant_model": load_drafter(default_drafter(), target)})
     sources = [open_source(Source(name, split="test", limit=max(arguments.batch))) for name in arguments.data]
     conversations = [each for in_turn in zip(*sources, strict=True) for each in in_turn]

@@ -22,14 +22,13 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from hf_mmspec.data import Source, open_source
 from hf_mmspec.data.conversation import Conversation, model_inputs, user_message
-from hf_mmspec.demo import load_default
 from hf_mmspec.generation.acceptance_memory import forget_experience
 from hf_mmspec.generation.cost_cache import forget_in_process
 from hf_mmspec.modeling import Drafter
 
 from .budget_learning_plot import draw
 from .contenders import Contender, Run, answer
-from .loading import default_drafter, load_drafter
+from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
 
 FREE_QUESTIONS = (
@@ -232,7 +231,7 @@ def main() -> None:
     for path in filter(None, (arguments.json, arguments.plot)):
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
-    target, processor = load_default()
+    target, processor = load_target()
     drafter = load_drafter(default_drafter(), target)
     report = run_all(target, processor, drafter, arguments.prompts, arguments.max_new_tokens, arguments.repetitions)
     if arguments.json:

@@ -16,12 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.data import Source, model_inputs, open_source
-from hf_mmspec.demo import load_default
 from hf_mmspec.modeling import Drafter, DraftTree
 
 from .budgets import parse_budget
 from .contenders import Contender, answer
-from .loading import default_drafter, load_drafter
+from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
 
 # Larger than any tree that pays, so that improbable nodes are seen too.
@@ -103,7 +102,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
-    target, processor = load_default()
+    target, processor = load_target()
     drafter = load_drafter(default_drafter(), target)
     report: dict = {"machine": machine_facts(target.dtype)}
     for temperature in (0.0, 1.0):

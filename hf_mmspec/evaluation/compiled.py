@@ -16,11 +16,10 @@ from torch._dynamo.utils import counters
 from transformers import CompileConfig, PreTrainedModel
 
 from hf_mmspec.data import Source, model_inputs, open_source
-from hf_mmspec.demo import load_default
 from hf_mmspec.modeling import Drafter
 
 from .contenders import STOCK, Contender, Run, answer
-from .loading import default_drafter, load_drafter
+from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
 
 
@@ -94,7 +93,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
-    target, processor = load_default(arguments.dtype)
+    target, processor = load_target(None, arguments.dtype)
     drafter, compiled_drafter = (load_drafter(default_drafter(), target) for _ in range(2))
     options = {"backend": arguments.backend, "mode": arguments.mode if arguments.backend == "inductor" else None}
     compiled_drafter.compile(**options)

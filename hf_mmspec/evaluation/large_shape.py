@@ -183,6 +183,13 @@ def main() -> None:
     parser.add_argument("--quantize", choices=WORDS, help="pack the target's weights")
     parser.add_argument("--compile-mode", help="compile instead, and time rounds alone: a mode of torch.compile")
     parser.add_argument("--compile-backend", help="likewise: a backend of torch.compile, such as cudagraphs")
+    parser.add_argument(
+        "--static-shapes",
+        dest="dynamic",
+        action="store_false",
+        default=None,
+        help="a graph for each shape, no general one",
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -190,8 +197,9 @@ def main() -> None:
     if arguments.quantize:
         target = packed(target, arguments.quantize)
     machine = machine_facts(target.dtype, target.device)
-    options = {"mode": arguments.compile_mode, "backend": arguments.compile_backend}
-    if chosen := {name: value for name, value in options.items() if value}:
+    options = {"mode": arguments.compile_mode, "backend": arguments.compile_backend, "dynamic": arguments.dynamic}
+    if arguments.compile_mode or arguments.compile_backend:
+        chosen = {name: value for name, value in options.items() if value is not None}
         found = measure_compiled(target, arguments.prefix, arguments.max_new_tokens, chosen)
     else:
         found = measure(target, arguments.prefix, arguments.max_new_tokens, arguments.repetitions)

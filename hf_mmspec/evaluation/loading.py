@@ -37,13 +37,15 @@ def load_target(
         QuantisedAlreadyError: a checkpoint that is packed already is to be packed.
     """
     if model is None:
-        return load_default(dtype, quantize)
-    chosen = fast_dtype() if dtype == "auto" else getattr(torch, dtype)
-    packed = {"quantization_config": quantisation(quantize, model, chosen)} if quantize else {}
-    target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen, **packed)
+        target, processor = load_default(dtype, quantize)
+    else:
+        chosen = fast_dtype() if dtype == "auto" else getattr(torch, dtype)
+        packed = {"quantization_config": quantisation(quantize, model, chosen)} if quantize else {}
+        target = AutoModelForImageTextToText.from_pretrained(model, dtype=chosen, **packed)
+        processor = AutoProcessor.from_pretrained(model)
     if not getattr(target, "is_quantized", False):  # those are where their weights were packed
         target = target.to("cuda" if torch.cuda.is_available() else "cpu")
-    return target.eval(), AutoProcessor.from_pretrained(model)
+    return target.eval(), processor
 
 
 def default_drafter() -> str:

@@ -286,7 +286,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         f"It was made for positions up to {config.max_position_embeddings}; text beyond is exact as well, but may be "
         "drafted badly."
     )
-    yield "Prompts that are unlike those above have another L. One prompt at a time; no beam search."
+    yield "Prompts that are unlike those above have another L. No beam search."
     yield "In half precision answers may part from undrafted ones at a tie of two tokens; in float32 they do not."
     if facts.measured:
         yield "Speed-ups are those of the machine that is named, not of yours: `mmspec bench` measures there."

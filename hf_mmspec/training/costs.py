@@ -163,11 +163,11 @@ def main(
     threads: Annotated[int | None, typer.Option(help="Of the processor.")] = None,
 ) -> None:
     """Measure here, and print the table."""
-    from hf_mmspec.demo import load_default
+    from hf_mmspec.evaluation.loading import load_target
 
     if threads is not None:
         torch.set_num_threads(threads)
-    model, processor = load_default()
+    model, processor = load_target()
     shares, rates = measure(model, processor)
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, {model.dtype}, the embedded default, batch {_BATCH}:")
     print(", ".join(f"{rate:,.0f} tokens/s {name}" for name, rate in rates.items()))

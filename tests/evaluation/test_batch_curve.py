@@ -37,7 +37,7 @@ def test_wrong_answers_are_counted(target, processor, conversations):
 
 
 def test_the_command_writes_a_point_for_each_size(target, processor, drafter, monkeypatch, tmp_path):
-    monkeypatch.setattr(batch_curve, "load_default", lambda dtype: (target, processor))
+    monkeypatch.setattr(batch_curve, "load_target", lambda *_: (target, processor))
     monkeypatch.setattr(batch_curve, "load_drafter", lambda *_: drafter)
     monkeypatch.setattr(batch_curve, "default_drafter", lambda: "")
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)

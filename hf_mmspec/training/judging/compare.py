@@ -12,7 +12,7 @@ import typer
 
 from hf_mmspec import AutoDrafter
 from hf_mmspec.data import Source, open_source
-from hf_mmspec.demo import load_default
+from hf_mmspec.evaluation.loading import load_target
 
 from .acceptance import AcceptanceJudge
 
@@ -26,7 +26,7 @@ def main(
 ) -> None:
     """A line of JSON for each drafter."""
     torch.set_num_threads(threads)
-    model, processor = load_default(dtype)
+    model, processor = load_target(None, dtype)
     prompts = list(open_source(Source("embedded", split="val", skip=skip, limit=limit)))
     judge = AcceptanceJudge(model, processor, prompts)
     for folder in drafters:

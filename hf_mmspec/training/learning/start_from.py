@@ -41,8 +41,8 @@ def start_from(drafter: Drafter, other: Drafter) -> float:
 
 def _take_head_rows(drafter: Drafter, other: Drafter, own: torch.Tensor, theirs: torch.Tensor) -> int:
     """Copy the head's rows of tokens that both can say; returns the number of parameters."""
-    ids = drafter.to_target_ids(torch.arange(len(own))).tolist()
-    known = other.to_target_ids(torch.arange(len(theirs))).tolist()
+    ids = drafter.to_target_ids(torch.arange(len(own), device=own.device)).tolist()
+    known = other.to_target_ids(torch.arange(len(theirs), device=theirs.device)).tolist()
     row_of = {token: row for row, token in enumerate(known)}
     rows = [row for row, token in enumerate(ids) if token in row_of]
     own[rows] = theirs[[row_of[ids[row]] for row in rows]].to(own)

@@ -9,7 +9,7 @@ from tests.evaluation.tiny import tiny_drafter, tiny_processor, tiny_target
 
 def test_a_line_for_each_drafter(tmp_path, monkeypatch, capsys):
     target, plain = tiny_target(), compare.AcceptanceJudge
-    monkeypatch.setattr(compare, "load_default", lambda dtype: (target, tiny_processor()))
+    monkeypatch.setattr(compare, "load_target", lambda *_: (target, tiny_processor()))
     monkeypatch.setattr(compare, "AcceptanceJudge", lambda *args: plain(*args, max_new_tokens=8))
     for name in ("a", "b"):
         tiny_drafter(target).save_pretrained(tmp_path / name)
