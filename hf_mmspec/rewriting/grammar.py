@@ -85,6 +85,10 @@ class GrammarProcessor(LogitsProcessor):
         self._grammar, self._prompt_length = grammar, prompt_length
         self._rows: list[AnswerStates] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GrammarProcessor":
+        """For another row of a batch: the same grammar, whose answers are not shared."""
+        return self._grammar.processor(self._prompt_length)
+
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         masks = [self.allowed_tokens(ids) for ids in input_ids.tolist()]
         allowed = torch.stack(masks)[:, : scores.shape[1]].to(scores.device)

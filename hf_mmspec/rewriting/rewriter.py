@@ -56,28 +56,38 @@ class PromptRewriter:
         self.grammar = RewriteGrammar(vocabulary, thinking, max_new_tokens)
 
     def __call__(
-        self, wish: str | list[str] | tuple[str, ...], pictures: Sequence[Any] = (), **options: Any
+        self,
+        wish: str | list[str] | tuple[str, ...],
+        pictures: Sequence[Any] = (),
+        batch_size: int = 1,
+        **options: Any,
     ) -> Rewrite | list[Rewrite]:
-        """Rewrite one wish, or several in turn.
+        """Rewrite one wish, or several.
 
         Args:
             wish: what the user asks for; a list gives a list.
             pictures: what the wish is about, as anything that `hf_mmspec.data.open_picture` opens; for a list of
                 wishes a list for each of them.
+            batch_size: so many wishes of a list are read and written at once.
             options: of `generate`, such as `do_sample=True, temperature=0.7`; it decodes greedily without.
 
         Raises:
             WishError: the wish is empty or no text, or does not fit the model.
             PlaceholderError, ControlTokenError: the wish holds a word that the model reads as a signal.
             PictureError: a picture cannot be opened. All before the model runs.
+            ValueError: `batch_size` is below 1.
         """
         if not isinstance(wish, list | tuple):
-            return self._rewrite(self.inputs(wish, pictures), options)
+            return self._rewrite(self.inputs(wish, pictures), options)[0]
         each = list(pictures) or [()] * len(wish)
         if len(each) != len(wish):
             raise ValueError(f"{len(wish)} wishes need as many lists of pictures, got {len(each)}")
-        prepared = [self.inputs(*pair) for pair in zip(wish, each, strict=True)]
-        return [self._rewrite(inputs, options) for inputs in prepared]
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        requests = list(zip(wish, each, strict=True))
+        batches = [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]
+        prepared = [self.batch_inputs(batch) for batch in batches]
+        return [rewrite for inputs in prepared for rewrite in self._rewrite(inputs, options)]
 
     def stream(self, wish: str, pictures: Sequence[Any] = (), **options: Any) -> Iterator[tuple[str, str]]:
         """The same, field by field: yields `(name, value)` as soon as a field is whole, in the order of writing.
@@ -89,10 +99,16 @@ class PromptRewriter:
 
     def inputs(self, wish: str, pictures: Sequence[Any] = ()) -> dict[str, torch.Tensor]:
         """What `generate` gets for a request, on the model's device; raises what a call raises."""
-        check_for_model(wish, self.processor, self.model.config)
-        opened = [open_picture(picture) for picture in pictures]
-        conversation = Conversation(rewriting_messages(wish, len(opened)), opened)
-        inputs = dict(model_inputs(self.processor, [conversation]).to(self.model.device, self.model.dtype))
+        return self.batch_inputs([(wish, pictures)])
+
+    def batch_inputs(self, requests: Sequence[tuple[str, Sequence[Any]]]) -> dict[str, torch.Tensor]:
+        """As `inputs`, of several wishes with their pictures, padded on the left."""
+        conversations = []
+        for wish, pictures in requests:
+            check_for_model(wish, self.processor, self.model.config)
+            opened = [open_picture(picture) for picture in pictures]
+            conversations.append(Conversation(rewriting_messages(wish, len(opened)), opened))
+        inputs = dict(model_inputs(self.processor, conversations).to(self.model.device, self.model.dtype))
         check_length(inputs["input_ids"].shape[1], self.grammar.limits.answer, self.model.config)
         return inputs
 
@@ -101,7 +117,7 @@ class PromptRewriter:
         the drafter out.
 
         Args:
-            inputs: from `inputs`, one request.
+            inputs: from `inputs` or `batch_inputs`.
             options: of `generate`, stronger than what is chosen here.
         """
         processors = [*options.pop("logits_processor", ()), self.processor_for(inputs)]
@@ -115,17 +131,19 @@ class PromptRewriter:
         )
 
     def processor_for(self, inputs: dict[str, torch.Tensor]) -> GrammarProcessor:
-        """The logits processor of one request."""
+        """The logits processor of these requests."""
         return self.grammar.processor(inputs["input_ids"].shape[1])
 
     def read(self, ids: Sequence[int]) -> Rewrite:
-        """The object that an answer's ids (without the prompt's) are."""
-        return Rewrite.model_validate_json(self.grammar.text(ids))
+        """The object that an answer's ids (without the prompt's) are, padding behind its end included."""
+        end = self.grammar.vocabulary.eos_token_id
+        answer = ids[: ids.index(end)] if end in ids else ids
+        return Rewrite.model_validate_json(self.grammar.text(answer))
 
-    def _rewrite(self, inputs: dict[str, torch.Tensor], options: dict[str, Any]) -> Rewrite:
+    def _rewrite(self, inputs: dict[str, torch.Tensor], options: dict[str, Any]) -> list[Rewrite]:
         written = self.generate(inputs, **options)
         ids = written if isinstance(written, torch.Tensor) else written.sequences
-        return self.read(ids[0, inputs["input_ids"].shape[1] :].tolist())
+        return [self.read(row) for row in ids[:, inputs["input_ids"].shape[1] :].tolist()]
 
     def _stream(self, inputs: dict[str, torch.Tensor], options: dict[str, Any]) -> Iterator[tuple[str, str]]:
         tokens, stop = FieldStream(), StopWhenAbandoned()

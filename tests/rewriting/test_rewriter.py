@@ -80,6 +80,30 @@ def test_lists_give_lists(drafted):
         drafted(["a cat", "a dog"], [[picture()]])
 
 
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_a_batch_gives_what_its_wishes_give(batch_size, plain, drafted):
+    wishes, pictures = [*WISHES, "wide"], [[], [picture()], [picture("green"), picture("blue")], [picture()]]
+    alone = [plain(*pair) for pair in zip(wishes, pictures, strict=True)]
+    assert len({len(each.to_line()) for each in alone}) > 1  # rows end at different times
+    for rewriter in (plain, drafted):
+        assert rewriter(wishes, pictures, batch_size=batch_size) == alone
+
+
+def test_a_batch_is_drafted_for(drafted):
+    inputs = drafted.batch_inputs([("a cat", []), ("a dog", [picture()])])
+    done = drafted.generate(inputs, return_dict_in_generate=True).speculation
+    forced = [sum(run for run, row in zip(done.forced, done.row_of, strict=True) if row == each) for each in (0, 1)]
+    assert min(forced) > 40  # names of fields
+
+
+def test_a_batch_is_checked_before_the_model_runs(plain, monkeypatch):
+    monkeypatch.setattr(plain.model, "generate", None)
+    with pytest.raises(WishError, match="empty"):
+        plain(["a cat", "a dog", ""], batch_size=1)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        plain(["a cat"], batch_size=0)
+
+
 def test_fields_come_whole_and_in_order(drafted):
     fields = list(drafted.stream("a cat"))
     assert [name for name, _ in fields] == list(FIELDS)
