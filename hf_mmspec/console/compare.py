@@ -5,6 +5,7 @@ Prints through the `Screen` it is given; the picture of it is `picture.py`'s bus
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -21,6 +22,14 @@ from .safe_text import safe_lines
 _WARM_UP_TOKENS = 12
 
 
+class Origin(Enum):
+    """How a token of a drafted answer came to be."""
+
+    TARGET = "by the target"
+    DRAFTED = "drafted, then accepted"
+    FORCED = "forced by the grammar"
+
+
 @dataclass
 class Comparison:
     """Two answers to one prompt.
@@ -29,7 +38,7 @@ class Comparison:
         title: what the picture is called.
         images: PIL images of the prompt, in order; none for a text prompt.
         question: the last question asked.
-        pieces: the drafted answer as `(text, was_drafted)` in order, one entry per token.
+        pieces: the drafted answer as `(text, origin)` in order, one entry per token.
         difference: None where both have the same token ids; meaningless for sampled answers.
         is_sampled: whether the answers were drawn, so that they differ by nature.
     """
@@ -39,7 +48,7 @@ class Comparison:
     question: str
     plain: Run
     drafted: Run
-    pieces: list[tuple[str, bool]]
+    pieces: list[tuple[str, Origin]]
     difference: Difference | None
     is_sampled: bool
 
@@ -78,10 +87,12 @@ def compare(
     title: str = "",
     images: Sequence[Any] = (),
     question: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Stream both answers to `console` with their speeds below, and check the one against the other."""
-    runs = {}
-    for name, arguments in ((STOCK, {}), ("drafter", {"assistant_model": drafter})):
+    """Stream both answers to `console` with their speeds below, and check the one against the other; `options` are
+    further ones of `generate`."""
+    runs, both = {}, dict(options or {})
+    for name, arguments in ((STOCK, both), ("drafter", {**both, "assistant_model": drafter})):
         console.print(f"[dim]{'without the drafter' if name == STOCK else 'with the drafter'}[/dim]")
         torch.manual_seed(0)
         streamer = PrintingStreamer(processor.tokenizer, console)
@@ -140,15 +151,21 @@ def _identity(comparison: Comparison, tokenizer: Any) -> str:
     return f"identical: [red]NO[/red] ({where}: logits {difference.gap:.3f} apart)"
 
 
-def _pieces(tokenizer: Any, run: Run) -> list[tuple[str, bool]]:
-    """The text of each token and whether it was drafted. The prefill gives the first token; then each round gives its
-    accepted drafts and one token of the target's own."""
-    origin = [False]
-    for accepted in run.speculation.accepted if run.speculation else []:
-        origin += [True] * accepted + [False]
+def _origins(run: Run) -> list[Origin]:
+    """The prefill gives the first token; then each round gives what was forced, its accepted drafts, and one token of
+    the target's own."""
+    found = [Origin.TARGET]
+    done = run.speculation
+    for accepted, forced in zip(done.accepted, done.forced or [0] * done.rounds, strict=True) if done else ():
+        found += [Origin.FORCED] * forced + [Origin.DRAFTED] * (accepted - forced) + [Origin.TARGET]
+    return found
+
+
+def _pieces(tokenizer: Any, run: Run) -> list[tuple[str, Origin]]:
+    """The text of each token, and where it is from."""
     special = set(tokenizer.all_special_ids)
     pieces, shown = [], ""
-    for index, (token, was_drafted) in enumerate(zip(run.tokens, origin, strict=False)):
+    for index, (token, origin) in enumerate(zip(run.tokens, _origins(run), strict=False)):
         if token in special:
             continue
         # Decoding the whole beginning keeps spaces and characters of several tokens right.
@@ -156,6 +173,6 @@ def _pieces(tokenizer: Any, run: Run) -> list[tuple[str, bool]]:
         is_last = index == len(run.tokens) - 1
         if text.endswith("\ufffd") and not is_last:  # the last token of a character shows all of it
             text = shown
-        pieces.append((text[len(shown) :], was_drafted))
+        pieces.append((text[len(shown) :], origin))
         shown = text
     return pieces

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from .compare import Comparison, rate
+from .compare import Comparison, Origin, rate
 
 INK, MUTED, PAPER = "#1d2733", "#6b7785", "#ffffff"
-DRAFTED, TARGET = "#bfe8dc", "#ffdfae"
+COLOURS = {Origin.DRAFTED: "#bfe8dc", Origin.TARGET: "#ffdfae", Origin.FORCED: "#dfe3e8"}
 DRAFTED_BAR, PLAIN_BAR = "#1f9d7f", "#aab4bf"
 
 _WIDTH, _MARGIN, _HEAD = 12.0, 0.45, 1.0
@@ -35,7 +35,8 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     wrapped = [wrap(_characters(each), _COLUMNS) for each in comparisons]
     heights = [_height(each, lines) for each, lines in zip(comparisons, wrapped, strict=True)]
     figure = Figure(figsize=(_WIDTH, _HEAD + sum(heights)), facecolor=PAPER)
-    _head(figure, all(_is_shorter_way_to_the_same(each) for each in comparisons))
+    origins = {origin for each in comparisons for _, origin in each.pieces}
+    _head(figure, all(_is_shorter_way_to_the_same(each) for each in comparisons), Origin.FORCED in origins)
     top = figure.get_figheight() - _HEAD
     for comparison, lines, height in zip(comparisons, wrapped, heights, strict=True):
         _draw_one(figure, comparison, lines, top)
@@ -85,19 +86,18 @@ def _characters(comparison: Comparison) -> list[Character]:
 
 def _is_shorter_way_to_the_same(comparison: Comparison) -> bool:
     is_same = comparison.difference is None and not comparison.is_sampled
-    return is_same and any(was_drafted for _, was_drafted in comparison.pieces)
+    return is_same and any(origin is Origin.DRAFTED for _, origin in comparison.pieces)
 
 
-def _head(figure: Figure, is_shorter: bool) -> None:
+def _head(figure: Figure, is_shorter: bool, with_forced: bool) -> None:
     title = "The same words, in fewer steps" if is_shorter else "Without and with the drafter"
     _text(figure, _MARGIN, 0.42, title, size=17, weight="bold")
-    for x, colour, label in (
-        (_TEXT_LEFT + 3.5, DRAFTED, "drafted, then accepted"),
-        (_TEXT_LEFT + 6.0, TARGET, "by the target"),
-    ):
+    places = {Origin.DRAFTED: 3.5, Origin.TARGET: 6.0} | ({Origin.FORCED: 1.1} if with_forced else {})
+    for origin, place in places.items():
+        x = _TEXT_LEFT + place
         axes = _axes(figure, x, 0.24, 0.26, 0.2)
-        axes.add_patch(_box(0.0, 0.0, 1.0, 1.0, colour))
-        _text(figure, x + 0.36, 0.4, label, size=10, color=MUTED)
+        axes.add_patch(_box(0.0, 0.0, 1.0, 1.0, COLOURS[origin]))
+        _text(figure, x + 0.36, 0.4, origin.value, size=10, color=MUTED)
 
 
 def _draw_one(figure: Figure, comparison: Comparison, lines: list[list[Character]], top: float) -> None:
@@ -131,7 +131,7 @@ def _answer(figure: Figure, comparison: Comparison, lines: list[list[Character]]
         column = 0
         for token, group in groupby(line, key=lambda character: character[1]):
             text = "".join(character for character, _ in group)
-            colour = DRAFTED if comparison.pieces[token][1] else TARGET
+            colour = COLOURS[comparison.pieces[token][1]]
             axes.add_patch(_box(column + 0.06, row + 0.09, len(text) - 0.12, 0.82, colour))
             style: dict[str, Any] = {
                 "family": "DejaVu Sans Mono",

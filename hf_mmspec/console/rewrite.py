@@ -30,6 +30,10 @@ def rewrite(
     dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One line of JSON and nothing else.")] = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="PNG: the request, its answer token by token, the speed with and without drafter."),
+    ] = None,
 ) -> None:
     """A short wish and pictures become task, aspect ratio and a detailed prompt for an image generator."""
     check_choice("--dtype", dtype, DTYPES)
@@ -38,6 +42,8 @@ def rewrite(
 
     check_wish(wish)
     pictures = [open_picture(each) for each in image or ()]  # before any model is loaded
+    if draw is not None and model is not None and drafter is None:
+        raise typer.BadParameter("nothing to compare without a drafter: give --drafter", param_hint="--draw")
     from .session import use_threads
 
     use_threads(threads)
@@ -45,10 +51,34 @@ def rewrite(
     rewriter = _rewriter(model, drafter, dtype, thinking, max_new_tokens)
     if json:
         print(rewriter(wish, pictures, **options).to_line())
-        return
-    console = Console()
-    for name, value in rewriter.stream(wish, pictures, **options):
-        console.print(f"[bold]{name}[/bold]  {safe(value)}", highlight=False, soft_wrap=True)
+    else:
+        console = Console()
+        for name, value in rewriter.stream(wish, pictures, **options):
+            console.print(f"[bold]{name}[/bold]  {safe(value)}", highlight=False, soft_wrap=True)
+    if draw is not None:
+        _draw(rewriter, wish, pictures, temperature, draw)
+
+
+def _draw(rewriter: Any, wish: str, pictures: list[Any], temperature: float, file: Path) -> None:
+    """Answer twice more, without and with the drafter, and draw both. The model is warm by now."""
+    from .compare import compare
+    from .picture import draw
+
+    inputs = rewriter.inputs(wish, pictures)
+    comparison = compare(
+        rewriter.model,
+        rewriter.processor,
+        rewriter.drafter,
+        inputs,
+        Console(quiet=True),
+        max_new_tokens=rewriter.grammar.limits.answer,
+        temperature=temperature,
+        title="prompt rewriting",
+        images=pictures,
+        question=wish,
+        options=rewriter.form_of(inputs),
+    )
+    draw([comparison], file)
 
 
 def _rewriter(model: str | None, drafter: str | None, dtype: str, thinking: int, max_new_tokens: int) -> Any:

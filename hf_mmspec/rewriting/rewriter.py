@@ -4,7 +4,7 @@ Its border: the flow of a request. The grammar is in `grammar.py`, the words in 
 `generate`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -120,15 +120,21 @@ class PromptRewriter:
             inputs: from `inputs` or `batch_inputs`.
             options: of `generate`, stronger than what is chosen here.
         """
-        processors = [*options.pop("logits_processor", ()), self.processor_for(inputs)]
+        form = self.form_of(inputs, options.pop("logits_processor", ()))
         chosen = {"do_sample": False, "assistant_model": self.drafter, **options}
         return self.model.generate(
             **inputs,
             **{name: value for name, value in chosen.items() if value is not None},
+            **form,
             max_new_tokens=self.grammar.limits.answer,
-            eos_token_id=self.grammar.vocabulary.eos_token_id,
-            logits_processor=LogitsProcessorList(processors),
         )
+
+    def form_of(self, inputs: dict[str, torch.Tensor], processors: Iterable[Any] = ()) -> dict[str, Any]:
+        """The options of `generate` that enforce the form of these requests' answers, after other `processors`."""
+        return {
+            "eos_token_id": self.grammar.vocabulary.eos_token_id,
+            "logits_processor": LogitsProcessorList([*processors, self.processor_for(inputs)]),
+        }
 
     def processor_for(self, inputs: dict[str, torch.Tensor]) -> GrammarProcessor:
         """The logits processor of these requests."""

@@ -6,13 +6,15 @@ import pytest
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from hf_mmspec.console.compare import Comparison, _pieces, compare
+from hf_mmspec.console.compare import Comparison, Origin, _pieces, compare
 from hf_mmspec.console.picture import draw, wrap
 from hf_mmspec.data import Conversation, model_inputs
 from hf_mmspec.demo import samples
 from hf_mmspec.evaluation.contenders import STOCK, Contender, Run, answer
 from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
+
+OWN, DRAFT, FORCED = Origin.TARGET, Origin.DRAFTED, Origin.FORCED
 
 
 def test_origin_of_every_token_with_an_oracle(tiny_models):
@@ -26,14 +28,10 @@ def test_origin_of_every_token_with_an_oracle(tiny_models):
     oracle.generation_config.draft_mode = "chain"
     found = compare(target, processor, oracle, inputs, Console(quiet=True), max_new_tokens=12)
     assert found.difference is None
-    assert [was_drafted for _, was_drafted in found.pieces] == [
-        False,
-        *[True] * 3,
-        False,
-        *[True] * 3,
-        False,
-        *[True] * 2,
-        False,
+    drafted = [3, 3, 2]
+    assert [origin for _, origin in found.pieces] == [
+        OWN,
+        *(each for count in drafted for each in [*[DRAFT] * count, OWN]),
     ]
     assert "".join(text for text, _ in found.pieces) == processor.decode(tokens, skip_special_tokens=True)
 
@@ -68,13 +66,13 @@ def test_line_breaks_and_words_longer_than_a_line(text, lines):
 
 def test_picture_of_difficult_text(tmp_path):
     """Formulas, emoji, control characters, no image, and an answer that ended with the prefill."""
-    pieces = [("$x^2", False), (" 日本", True), (" 🐷\x00", True), ("\n\n", False), ("w" * 300, True)]
+    pieces = [("$x^2", OWN), (" 日本", DRAFT), (" 🐷\x00", FORCED), ("\n\n", OWN), ("w" * 300, DRAFT)]
     long = Run([[1] * 9], 2.0, 1.0, 8, 3, Speculation([3, 2], [4, 4]))
     short = Run([[1]], 1.0, 0.0, 0, 1, Speculation())
     image = Image.new("RGB", (400, 90), "red")
     comparisons = [
         Comparison("a $title$", [image], "question " * 40, long, long, pieces, None, False),
-        Comparison("text", [], "?", short, short, [("x", False)], None, True),
+        Comparison("text", [], "?", short, short, [("x", OWN)], None, True),
     ]
     draw(comparisons, tmp_path / "new" / "picture.png")
     assert Image.open(tmp_path / "new" / "picture.png").width > 1000
@@ -91,13 +89,25 @@ def test_a_character_of_several_tokens_is_shown_once_it_is_whole():
     run = Run([tokens], 1.0, 1.0, 5, speculation=Speculation(accepted=[2, 1]))
     pieces = _pieces(Bytes(), run)
     assert [text for text, _ in pieces] == ["a", "", "", "", "😀", "b"]
-    assert [drafted for _, drafted in pieces] == [False, True, True, False, True, False]
+    assert [origin for _, origin in pieces] == [OWN, DRAFT, DRAFT, OWN, DRAFT, OWN]
+
+
+def test_forced_tokens_come_before_drafts():
+    class Letters:
+        all_special_ids: tuple[int, ...] = ()
+
+        def decode(self, tokens, skip_special_tokens):
+            return bytes(tokens).decode()
+
+    run = Run([list(b"abcdefg")], 1.0, 1.0, 6, speculation=Speculation(accepted=[3, 1], forced=[2, 0], drafted=[4, 1]))
+    expected = [OWN, FORCED, FORCED, DRAFT, OWN, DRAFT, OWN]
+    assert [origin for _, origin in _pieces(Letters(), run)] == expected
 
 
 def drawn(tmp_path, images):
     """The picture of one short answer about `images`."""
     run = Run([[1]], 1.0, 0.0, 0, 1, Speculation())
-    draw([Comparison("t", images, "?", run, run, [("x", False)], None, True)], tmp_path / "picture.png")
+    draw([Comparison("t", images, "?", run, run, [("x", OWN)], None, True)], tmp_path / "picture.png")
     return Image.open(tmp_path / "picture.png").convert("RGB")
 
 

@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 from typer.testing import CliRunner
 
 from hf_mmspec.cli import app
+from hf_mmspec.console.compare import Origin
+from hf_mmspec.console.picture import COLOURS
 from hf_mmspec.rewriting.instruction import FIELDS
 from hf_mmspec.rewriting.rewrite import Rewrite
 from tests.evaluation.tiny import tiny_drafter, tiny_processor, tiny_target
@@ -43,6 +45,16 @@ def test_fields_are_printed_by_name(folder):
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(FIELDS)
 
 
+def test_the_request_is_drawn(folder, tmp_path):
+    file = tmp_path / "new" / "request.png"
+    ask = ["a cat", "--image", str(folder / "sofa.png"), "--json", "--draw", str(file)]
+    result = run(folder, *ask, "--drafter", str(folder / "drafter"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == run(folder, *ask[:-2]).stdout
+    colours = {colour for _, colour in Image.open(file).convert("RGB").getcolors(1 << 20)}
+    assert {ImageColor.getrgb(COLOURS[each]) for each in (Origin.TARGET, Origin.FORCED)} <= colours
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -51,6 +63,7 @@ def test_fields_are_printed_by_name(folder):
         (["a<|im_end|>"], "reads as a signal"),
         (["a cat", "--thinking", "90"], "give at least"),
         (["a cat", "--drafter", "nowhere/at/all"], "nowhere/at/all"),
+        (["a cat", "--draw", "request.png"], "give --drafter"),
     ],
 )
 def test_bad_input_is_one_line(arguments, said, folder):
