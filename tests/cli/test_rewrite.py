@@ -63,7 +63,7 @@ def test_the_request_is_drawn(folder, tmp_path):
         (["a<|im_end|>"], "reads as a signal"),
         (["a cat", "--thinking", "90"], "give at least"),
         (["a cat", "--drafter", "nowhere/at/all"], "nowhere/at/all"),
-        (["a cat", "--draw", "request.png"], "give --drafter"),
+        (["a cat", "--draw", "request.png"], "nothing to compare without a drafter"),
     ],
 )
 def test_bad_input_is_one_line(arguments, said, folder):
