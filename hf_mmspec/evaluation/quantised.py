@@ -29,10 +29,11 @@ from .markdown import machine_line, markdown_table
 from .memory import METHOD, MeasurementError, Question, peak_memory
 from .prompts import EMBEDDED, collect_prompts, open_data
 from .rows import make_row
+from .task_options import parse_together, parse_token_limits
 
 SIZES = (1, 8, 16, 32)
 _VERIFY_SECONDS = 20.0
-_MEMORY_TOKENS = 128
+_MEMORY_TOKENS, _NEW_TOKENS = 128, 160
 _DRAFTER = "drafter"
 _KEPT = (
     "acceptance_length",
@@ -50,6 +51,8 @@ _KEPT = (
     "largest_gap",
     "n",
 )
+
+_BY_TASK = ("acceptance_length", "decode_speedup", "slowest_prompt", "n")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def _speed(plan: Plan, form: Form, source: str) -> dict[str, Any]:
     contenders = [Contender(STOCK), Contender(_DRAFTER, {"assistant_model": drafter})]
     results = run_bench(target, processor, contenders, prompts, plan.settings)
     row = make_row(results, _DRAFTER, list(prompts), None)
+    groups = [(task,) for task in prompts] + [*plan.settings.together]
     return {
         "weights": quantisation_of(target),
         "dtype": str(target.dtype).removeprefix("torch."),
@@ -112,6 +116,10 @@ def _speed(plan: Plan, form: Form, source: str) -> dict[str, Any]:
         "verify_ms": {str(size): 1000 * seconds[size] for size in SIZES},
         "growth": {str(size): seconds[size] / seconds[1] for size in SIZES},
         **{key: row[key] for key in _KEPT if key in row},
+        "by_task": {
+            ", ".join(group): {key: of_group[key] for key in _BY_TASK}
+            for group, of_group in ((group, make_row(results, _DRAFTER, group, None)) for group in groups)
+        },
     }
 
 
@@ -164,8 +172,22 @@ def to_markdown(report: dict[str, Any]) -> str:
             "MB of weights and at the peak of one answer; milliseconds of a forward over n tokens and v(n); tokens "
             "per second while decoding; answers with the same tokens as the same target without a drafter.",
             "",
+            *_task_table(report["rows"]),
+            "",
+            "Speed-up while decoding, and L.",
+            "",
         ]
     )
+
+
+def _task_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    groups = list(rows[0]["by_task"])
+    found = [[row["form"], *(row["by_task"][group] for group in groups)] for row in rows]
+    texts = [
+        [form, *(f"{each['decode_speedup']:.2f}x ({each['acceptance_length']:.2f})" for each in cells)]
+        for form, *cells in found
+    ]
+    return markdown_table(["weights", *groups], texts)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -200,7 +222,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", default=EMBEDDED, help="where prompts come from, as `mmspec bench --data` takes it")
     parser.add_argument("--samples", type=int, default=12, help="prompts of each task")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--max-new-tokens", type=int, default=160)
+    parser.add_argument("--max-new-tokens", default="160", help='of an answer; by task: "160,chat=64"')
+    parser.add_argument(
+        "--together", action="append", default=[], help="tasks with a comma between, to be told together"
+    )
     parser.add_argument("--no-memory", action="store_true", help="measure no peaks")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(arguments)
@@ -227,11 +252,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(options.threads)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a warning at every 8-bit layer takes time
+    limit, by_task = parse_token_limits(options.max_new_tokens)
     settings = Settings(
         data=(options.data,),
         samples=options.samples,
         repetitions=options.repetitions,
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=limit or _NEW_TOKENS,
+        task_max_new_tokens=by_task,
+        together=tuple(map(parse_together, options.together)),
     )
     drafters = drafters_of(options.drafter, options.form or list(FORMS), options.model)
     rows = []

@@ -41,7 +41,18 @@ def test_a_row_for_each_form(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(quantised, "peak_memory", peak)
     monkeypatch.setattr(quantised, "_VERIFY_SECONDS", 0.1)
     options = ["--model", target, "--drafter", drafter, "--form", "fp32", "--form", "4-bit"]
-    size = ["--samples", "1", "--repetitions", "1", "--max-new-tokens", "6", "--threads", str(torch.get_num_threads())]
+    size = [
+        "--samples",
+        "1",
+        "--repetitions",
+        "1",
+        "--max-new-tokens",
+        "6,chat=4",
+        "--together",
+        "scene,chart",
+        "--threads",
+        str(torch.get_num_threads()),
+    ]
     main([*options, *size, "--json", str(tmp_path / "out/f.json"), "--markdown", str(tmp_path / "out/f.md")])
     rows = json.loads((tmp_path / "out/f.json").read_text())["rows"]
     assert [(row["form"], row["weights"]) for row in rows] == [("fp32", None), ("4-bit", "bitsandbytes nf4")]
@@ -52,6 +63,10 @@ def test_a_row_for_each_form(folders, tmp_path, monkeypatch):
     ]
     assert all(set(row["verify_ms"]) == {"1", "8", "16", "32"} and row["growth"]["1"] == 1 for row in rows)
     assert all(row["identical"] is True and row["acceptance_length"] >= 1 for row in rows)
+    for row in rows:
+        tasks = row["by_task"]
+        assert list(tasks) == ["scene", "chart", "dialog", "rewrite", "chat", "scene, chart"]
+        assert sum(tasks[task]["n"] for task in list(tasks)[:-1]) == row["n"] and tasks["scene, chart"]["n"] == 2
     table = (tmp_path / "out/f.md").read_text()
     assert "| fp32 (float32) |" in table and "| 4-bit (bitsandbytes nf4) |" in table and "| 100 | 110 |" in table
 
