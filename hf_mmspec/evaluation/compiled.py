@@ -6,6 +6,7 @@ compiled, in turns on the same prompts; every contender answers all prompts once
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,8 @@ from hf_mmspec.modeling import Drafter
 from .contenders import STOCK, Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
+
+NAMES = ("stock, compiled", "drafter", "compiled drafter", "drafter, compiled target", "both compiled")
 
 
 @dataclass
@@ -48,13 +51,15 @@ class Measured:
         }
 
 
-def contenders(drafter: Drafter, compiled_drafter: Drafter, options: dict[str, Any]) -> list[Contender]:
-    """Stock first. The target is compiled as `generate` compiles it: by a static cache and a `compile_config` with
+def contenders(
+    drafter: Drafter, compiled_drafter: Drafter, options: dict[str, Any], names: Sequence[str] = ()
+) -> list[Contender]:
+    """Stock first, then those of `names`, all without any. The target is compiled as `generate` compiles it: by a static cache and a `compile_config` with
     these `options` of `torch.compile`."""
     config = CompileConfig(**options)
     config._compile_all_devices = True
     compiled = {"cache_implementation": "static", "compile_config": config}
-    return [
+    found = [
         Contender(STOCK),
         Contender("stock, compiled", compiled),
         Contender("drafter", {"assistant_model": drafter}),
@@ -62,6 +67,7 @@ def contenders(drafter: Drafter, compiled_drafter: Drafter, options: dict[str, A
         Contender("drafter, compiled target", {"assistant_model": drafter, **compiled}),
         Contender("both compiled", {"assistant_model": compiled_drafter, **compiled}),
     ]
+    return [each for each in found if each.name in (STOCK, *(names or NAMES))]
 
 
 def measure(
@@ -74,6 +80,8 @@ def measure(
         for inputs in prompts:
             measured[contender.name].first_seconds += answer(target, inputs, contender, tokens).seconds
         measured[contender.name].graphs = counters["stats"]["unique_graphs"] - before
+        first = measured[contender.name].first_seconds
+        print(f"{contender.name}: first answers {first:.0f} s, {measured[contender.name].graphs} graphs", flush=True)
     for inputs in prompts:
         for contender in asked:
             measured[contender.name].runs.append(answer(target, inputs, contender, tokens))
@@ -88,6 +96,7 @@ def main() -> None:
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--mode", default="default", help='of torch.compile: "reduce-overhead" has CUDA graphs')
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--contender", action="append", choices=NAMES, help="repeat for several; by default all")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     arguments = parser.parse_args()
     if arguments.json:
@@ -101,7 +110,8 @@ def main() -> None:
         dict(model_inputs(processor, [conversation]).to(target.device, target.dtype))
         for conversation in open_source(Source("embedded", split="test", limit=arguments.samples))
     ]
-    measured = measure(target, contenders(drafter, compiled_drafter, options), prompts, arguments.max_new_tokens)
+    asked = contenders(drafter, compiled_drafter, options, arguments.contender or ())
+    measured = measure(target, asked, prompts, arguments.max_new_tokens)
     report: dict[str, Any] = {"machine": machine_facts(target.dtype, target.device), "torch.compile": options}
     report["contenders"] = {name: each.summary(measured[STOCK]) for name, each in measured.items()}
     print(json.dumps(report["contenders"], indent=1), flush=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_mmspec.data import Source, model_inputs, open_source
-from hf_mmspec.evaluation.compiled import Measured, contenders, measure
+from hf_mmspec.evaluation.compiled import NAMES, Measured, contenders, measure
 from hf_mmspec.evaluation.contenders import STOCK, Run
 from hf_mmspec.generation import Speculation
 
@@ -23,6 +23,12 @@ def test_only_what_is_compiled_compiles_and_all_answer_alike(target, processor, 
     for each in measured.values():
         assert each.summary(measured[STOCK])["identical"] == 1
     torch._dynamo.reset()
+
+
+def test_contenders_by_name(drafter):
+    options = {"backend": "eager", "mode": None}
+    assert [each.name for each in contenders(drafter, drafter, options)] == [STOCK, *NAMES]
+    assert [each.name for each in contenders(drafter, drafter, options, NAMES[2:3])] == [STOCK, "compiled drafter"]
 
 
 def test_the_summary_compares_prompt_by_prompt():
