@@ -54,7 +54,7 @@ class Measured:
 def contenders(
     drafter: Drafter, compiled_drafter: Drafter, options: dict[str, Any], names: Sequence[str] = ()
 ) -> list[Contender]:
-    """Stock first, then those of `names`, all without any. The target is compiled as `generate` compiles it: by a static
+    """Stock first, then those of `names`, all without any. The target is compiled as `generate` does it: by a static
     cache and a `compile_config` with these `options` of `torch.compile`."""
     config = CompileConfig(**options)
     config._compile_all_devices = True
