@@ -6,6 +6,7 @@ the grammar, and one that is. Runs and collects; `rewriting_parts.py` splits ans
 
 import argparse
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -221,7 +222,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="wishes to leave out before")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--contender", nargs="*", choices=CONTENDERS, default=CONTENDERS, help="beside generate; all without"
+        "--contender", nargs="+", action="extend", choices=CONTENDERS, help="beside generate; all without"
     )
     parser.add_argument("--quantize", help="form of the target's weights, as `mmspec bench` takes it")
     parser.add_argument("--thinking", type=int, default=128)
@@ -232,14 +233,14 @@ def main() -> None:
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(asked.threads)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a warning at every 8-bit layer takes time
     target, processor = load_target(asked.model, asked.dtype, asked.quantize)
     name = asked.drafter or (default_drafter() if asked.model is None else None)
     drafter = None if name is None else load_drafter(name, target)
     rewriter = PromptRewriter(target, processor, drafter, asked.thinking, asked.max_new_tokens)
     requests = list(samples(asked.split, task="rewrite", n=asked.samples, start=asked.start))
-    measured = measure(
-        rewriter, requests, asked.repetitions, lambda text: print(text, flush=True), beside=asked.contender
-    )
+    beside = asked.contender or CONTENDERS
+    measured = measure(rewriter, requests, asked.repetitions, lambda text: print(text, flush=True), beside=beside)
     rows = report(measured)
     for row in rows:
         print(json.dumps(row))
