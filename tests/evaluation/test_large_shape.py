@@ -45,7 +45,7 @@ def test_a_forward_reads_what_is_cached(target):
 
 
 def test_four_drafts_are_accepted(target):
-    """Six rounds at most for 30 tokens, from whatever id counting begins; random drafters are never right."""
+    """Six rounds for 30 tokens, or seven, by the id that counting begins with; random drafters are never right."""
     split = large_shape.round_split(target, large_shape.drafter_of("eagle", target), 24, 31, large_shape.CHAIN)
     assert split["rounds"] in (6, 7) and split["acceptance_length"] == 30 / split["rounds"]
     never = large_shape.round_split(target, large_shape.drafter_of("vispec", target), 24, 31, large_shape.CHAIN)
@@ -59,6 +59,7 @@ def test_the_target_counts(target):
 
 
 def test_packed_weights_count_as_well(target):
+    pytest.importorskip("bitsandbytes")
     model = large_shape.packed(target, "nf4")
     assert model.is_quantized
     split = large_shape.round_split(model, large_shape.drafter_of("eagle", model), 24, 31, large_shape.CHAIN)
