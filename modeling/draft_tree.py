@@ -4,7 +4,9 @@ Knows nothing about models, caches or acceptance; the grower and the verifier me
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -24,10 +26,13 @@ class DraftBudget:
         mode: `"tree"`, or `"chain"` for a single branch.
         level_threshold: a further level is drafted only while it is reached with at least this probability: the sum of
             the drafter's path probabilities over the nodes that would be expanded. 0 always drafts all levels.
-        node_threshold: nodes whose path the drafter gives less probability are not proposed. 0 keeps all.
+        prices: what so many nodes have to promise in tokens, the root included: entry n - 1 is for n nodes, and none
+            is less than the one before. Of the nodes with the most probable paths as many are proposed as promise
+            most above their price. Empty keeps all.
+        exponent: a node whose path has the drafter's probability p promises `p ** exponent` tokens.
 
     Raises:
-        ValueError: a count or a threshold is out of range or the mode is unknown.
+        ValueError: a count, a threshold, a price or the exponent is out of range or the mode is unknown.
     """
 
     depth: int
@@ -35,16 +40,20 @@ class DraftBudget:
     total_tokens: int
     mode: DraftMode = "tree"
     level_threshold: float = 0.0
-    node_threshold: float = 0.0
+    prices: tuple[float, ...] = ()
+    exponent: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in (("depth", 0), ("top_k", 1), ("total_tokens", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"draft budget: {name} must be an integer of at least {least}, got {value!r}")
-        for name in ("level_threshold", "node_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"draft budget: {name} must be a probability, got {getattr(self, name)!r}")
+        if not 0 <= self.level_threshold <= 1:
+            raise ValueError(f"draft budget: level_threshold must be a probability, got {self.level_threshold!r}")
+        if not all(0 <= less <= more < math.inf for less, more in pairwise((0.0, *self.prices))):
+            raise ValueError(f"draft budget: prices must be positive and must not fall, got {self.prices!r}")
+        if not 0 < self.exponent < math.inf:
+            raise ValueError(f"draft budget: exponent must be positive, got {self.exponent!r}")
         if self.mode not in ("tree", "chain"):
             raise ValueError(f'draft budget: mode must be "tree" or "chain", got {self.mode!r}')
 
@@ -57,10 +66,17 @@ class DraftBudget:
         """The same budget with at most `levels` levels (negative counts as 0)."""
         return replace(self, depth=min(self.depth, max(levels, 0)))
 
-    @property
-    def least_score(self) -> float:
-        """`node_threshold` as a cumulative log-probability."""
-        return math.log(self.node_threshold) if self.node_threshold > 0 else -math.inf
+    def worth(self, scores: torch.Tensor) -> int:
+        """How many drafted nodes to propose.
+
+        Args:
+            scores: `float32 (m,)`, cumulative log-probabilities of the nodes, falling.
+        """
+        if not self.prices:
+            return scores.shape[0]
+        promised = (self.exponent * scores[: len(self.prices) - 1]).exp().cumsum(0)
+        prices = torch.tensor(self.prices[: 1 + promised.shape[0]], device=scores.device)
+        return int((torch.nn.functional.pad(promised, (1, 0)) - prices).argmax())  # waits for the device
 
 
 @dataclass
@@ -125,11 +141,11 @@ class DraftTree:
         depths: torch.Tensor,
         scores: torch.Tensor,
         total_tokens: int,
-        least_score: float = -math.inf,
+        worth: Callable[[torch.Tensor], int] = len,
         levels: int = -1,
     ) -> "DraftTree":
-        """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking") that score at least
-        `least_score`.
+        """Keep the best `total_tokens - 1` of m candidates (EAGLE-2, section 4.2 "reranking"), or as many of these as
+        `worth` says (see `DraftBudget.worth`).
 
         Candidates come in the order of generation: `tokens, parents, depths, scores (m,)`, where `parents` are
         candidate indices, -1 for children of the root, always smaller than the child's own index, and a child never
@@ -137,10 +153,8 @@ class DraftTree:
         smaller index) wins and the result stays ancestor-closed; a plain top-k may cut a parent and keep its child.
         """
         ranked = scores.float().sort(descending=True, stable=True)
-        keep = ranked.indices[: total_tokens - 1]
-        if least_score > -math.inf:
-            keep = keep[ranked.values[: total_tokens - 1] >= least_score]
-        keep = keep.sort().values
+        best = worth(ranked.values[: total_tokens - 1])
+        keep = ranked.indices[:best].sort().values
         node_of = torch.zeros(scores.shape[0] + 1, dtype=torch.long, device=scores.device)
         node_of[keep] = torch.arange(1, keep.shape[0] + 1, device=scores.device)
         # a parent of -1 reads the last slot, which stays 0: the root

@@ -1,6 +1,7 @@
 """Linear layers with 8-bit weights, one scale per output: half the bytes of a draft step, which is bound by them.
 
-Only drafting uses them. A drafter may be wrong at any time, so rounding costs acceptance at most, never a token.
+Whether that is faster depends on dtype and processor: torch's kernel is made for bfloat16. Only drafting uses them. A
+drafter may be wrong at any time, so rounding costs acceptance at most, never a token.
 """
 
 import torch

@@ -44,7 +44,8 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
         step: drafts one level.
         to_target: maps draft ids to ids of the target.
         budgets: each row's: `top_k` beams and children, `levels` levels, `total_tokens` nodes after reranking; its
-            thresholds end the growth where the drafter has become unsure. They differ in `depth` at most.
+            threshold ends the growth where the drafter has become unsure, and its prices then cut the tree. They
+            differ in `depth` at most.
     """
     k = min(budgets[0].top_k, first.logits.shape[-1])
     log_probs, ids = top_log_probs(first.logits, k)
@@ -86,7 +87,7 @@ def grow_trees(roots: torch.Tensor, first: Rows, step: Step, to_target: ToTarget
     trees = []
     for root, pool, size, levels, budget in zip(roots, candidates, sizes, depths_drafted, budgets, strict=True):
         own_tokens, parents, depths, own_scores = (column[:size] for column in pool)
-        limits = budget.total_tokens, budget.least_score, levels
+        limits = budget.total_tokens, budget.worth, levels
         trees.append(DraftTree.from_candidates(root, own_tokens, parents, depths, own_scores, *limits))
     return trees
 
@@ -103,11 +104,8 @@ def grow_chains(
     tokens, scores, sizes = _extend_chains(roots, first, step, to_target, budgets, most_probable)
     chains = []
     for row, (budget, size) in enumerate(zip(budgets, sizes, strict=True)):
-        own_tokens, own_scores = tokens[row, :size], scores[row, :size]
-        if budget.node_threshold > 0:
-            sure = own_scores >= budget.least_score  # scores fall along the chain, so this cuts its end
-            own_tokens, own_scores = own_tokens[sure], own_scores[sure]
-        chains.append(DraftTree.chain(own_tokens, own_scores, levels=size - 1))
+        kept = 1 + budget.worth(scores[row, 1:size])  # scores fall along the chain, so this cuts its end
+        chains.append(DraftTree.chain(tokens[row, :kept], scores[row, :kept], levels=size - 1))
     return chains
 
 

@@ -15,6 +15,8 @@ from hf_mmspec.demo import fast_dtype, load_default
 from hf_mmspec.modeling import Drafter
 from hf_mmspec.quantise import packing, quantisation
 
+from .int8_choice import is_faster_in_int8
+
 DEFAULT_DRAFTER = "vispec-llava-smollm2-135m"
 
 
@@ -65,7 +67,8 @@ def default_drafter() -> str:
 
 
 def load_drafter(drafter: str | None, target: PreTrainedModel, quantize: str | None = None) -> Drafter:
-    """The drafter as it drafts fastest for the target: in its dtype and on its device, rounded to int8 on a processor.
+    """The drafter as it drafts fastest for the target: in its dtype and on its device, rounded to int8 on a processor
+    where that is faster.
 
     Args:
         drafter: folder or Hub repository; None for the embedded default's.
@@ -82,4 +85,4 @@ def load_drafter(drafter: str | None, target: PreTrainedModel, quantize: str | N
     if getattr(loaded, "is_quantized", False):  # it stays where and as it was packed
         return loaded.eval()
     ready = loaded.to(device=target.device, dtype=target.dtype).eval()
-    return ready.int8() if target.device.type == "cpu" else ready
+    return ready.int8() if target.device.type == "cpu" and is_faster_in_int8(ready) else ready

@@ -7,9 +7,9 @@ L = 1 + the sum, over its n - 1 drafted nodes, of the probability that the node 
 r at depth d is accepted with probability p[d][r] after its parent, so L is exact for best-first growth of a tree whose
 nodes are worth what nodes of their depth and rank are worth on average.
 
-Rounds differ, so depth and width are the most that a round may draft, and two thresholds end it where its drafter is
-unsure: at S tokens per second, a node that takes c seconds to verify has to promise S * c tokens, and a level what it
-takes to draft it and to verify a node of it.
+Rounds differ, so depth, width and size are the most that a round may draft. At S tokens per second, n nodes that take
+c seconds more to verify than one have to promise S * c tokens: a round proposes the number that promises most above
+that. Growth ends where a level promises less than it takes to draft it and to verify a node of it.
 """
 
 import math
@@ -36,8 +36,9 @@ _MOST_TOKENS = 64
 # Drafting has to promise this much over plain decoding: costs are measured with an error of about that size.
 _LEAST_GAIN = 1.02
 # Easy rounds, in which the drafter stays sure, may have so many times the levels and nodes that would be best for all
-# rounds alike.
+# rounds alike, and so many levels in any case: v may have a step that only many nodes are worth.
 _EASY_ROUNDS = 2
+_EASY_LEVELS = 8
 # Without a measurement: a drafter's first choice is right 7 times in 10, its r-th ((1 - 0.7) * 0.6)^(r - 1) as often.
 _PRIOR_ACCEPTANCE = (0.7,)
 _RANK_DISCOUNT = 0.6
@@ -141,8 +142,8 @@ def choose_budget(
         is_padded: every tree costs what the largest of a batch costs, so that nothing is saved by a smaller one.
 
     Returns:
-        A budget with thresholds (none where `is_padded`); one of depth 0 (plain decoding) where no tree promises to be
-        faster. A `depth` or `total_tokens` that is given is a wish to draft, and honoured.
+        A budget with a threshold and prices (none where `is_padded`); one of depth 0 (plain decoding) where no tree
+        promises to be faster. A `depth` or `total_tokens` that is given is a wish to draft, and honoured.
 
     Raises:
         ValueError: a given value is out of range.
@@ -154,7 +155,7 @@ def choose_budget(
         # they mean only together with the machine's pace.
         budget = replace(budget, mode="tree")
     if is_padded or budget.depth == 0 or (budget.mode == "chain" and not greedy):
-        return budget  # a sampled chain has no thresholds, see `sample_chain`
+        return budget  # a sampled chain knows neither, see `sample_chain`
     most_levels = acceptance.max_levels or _DEPTHS[-1]
     budget = _for_easy_rounds(budget, depth is None, total_tokens is None, most_levels)
     return _with_thresholds(budget, speed, costs, greedy)
@@ -271,25 +272,27 @@ def _best_size(nodes: list[float], verify: list[float], draft: float, wanted: in
 
 def _for_easy_rounds(budget: DraftBudget, depth_is_free: bool, size_is_free: bool, max_levels: int) -> DraftBudget:
     """Room for rounds that are easier than the average one."""
-    depth = min(_EASY_ROUNDS * budget.depth, max_levels) if depth_is_free else budget.depth
-    size = min(_EASY_ROUNDS * budget.total_tokens, _MOST_TOKENS) if size_is_free else budget.total_tokens
+    depth, size = budget.depth, budget.total_tokens
+    if depth_is_free:
+        depth = min(max(_EASY_ROUNDS * depth, _EASY_LEVELS), max_levels)
+    if size_is_free:
+        size = min(max(_EASY_ROUNDS * size, depth + 1), _MOST_TOKENS)
     return replace(budget, depth=depth, total_tokens=depth + 1 if size_is_free and budget.mode == "chain" else size)
 
 
 def _with_thresholds(budget: DraftBudget, speed: float, costs: ForwardCosts, greedy: bool) -> DraftBudget:
-    """What a level and a node have to promise at `speed` tokens per second. Nodes cost the mean slope of v, since a
-    step of v at one size says nothing about rounds of other sizes. The threshold of levels is not lowered for greedy
-    targets: around it the speed hardly changes, and fewer levels leave more of the round to the target."""
-    tokens = budget.total_tokens
-    node_seconds = (costs.verify_seconds(tokens) - costs.verify_seconds(1)) / max(tokens - 1, 1)
-    level, node = speed * (costs.level_seconds(budget.top_k) + node_seconds), speed * node_seconds
-    if greedy:
-        node **= 1 / _GREEDY_EXPONENT
-    return replace(budget, level_threshold=_probability(level), node_threshold=_probability(node))
-
-
-def _probability(value: float) -> float:
-    return min(max(value, 0.0), 1.0)
+    """What a level and n nodes have to promise at `speed` tokens per second. v may have steps, so a level is charged
+    for a node by the slope of v over the upper half of the tree, and sizes are compared as wholes. The threshold of
+    levels is not lowered for greedy targets: around it the speed hardly changes, and fewer levels leave more of the
+    round to the target."""
+    sizes = range(1, budget.total_tokens + 1)
+    plain = costs.verify_seconds(1)
+    # rounding may let interpolated seconds fall
+    prices = tuple(accumulate((speed * (costs.verify_seconds(n) - plain) for n in sizes), max))
+    half = max(budget.total_tokens // 2, 1)
+    node = (prices[-1] - prices[half - 1]) / max(budget.total_tokens - half, 1)
+    level = min(max(speed * costs.level_seconds(budget.top_k) + node, 0.0), 1.0)
+    return replace(budget, level_threshold=level, prices=prices, exponent=_GREEDY_EXPONENT if greedy else 1.0)
 
 
 def _shape(mode: str | None, top_k: int) -> Any:

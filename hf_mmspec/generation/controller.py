@@ -17,8 +17,8 @@ from .learned_costs import LearnedCosts, RoundCosts
 from .switch import Switch
 
 PLAIN = DraftBudget(0, 1, 1)
-# A try while drafting is off: deep enough to show that it would pay again, and cheap.
-TRY = DraftBudget(3, 1, 4)
+# Tokens of a try while drafting is off: enough to show that it would pay again, and cheap.
+_TRIED = range(2, 5)
 # The choice is made again when what it rests on has moved by these shares: the odds of acceptance, relative costs. It
 # takes a millisecond, so not in every round, and less often the longer the request.
 _ODDS_MOVED, _COSTS_MOVED = 0.15, 0.06
@@ -174,8 +174,10 @@ class LearningPlan:
         )
 
     def _try(self) -> DraftBudget:
-        """A cheap branch, in the form that was asked for."""
-        return DraftBudget(TRY.depth, TRY.top_k, TRY.total_tokens, self._wishes.mode or TRY.mode)
+        """A cheap branch, in the form that was asked for: the one that would give most where all of it is accepted."""
+        verify = self.costs.costs.verify_seconds
+        size = max(_TRIED, key=lambda tokens: tokens / verify(tokens))
+        return DraftBudget(size - 1, 1, size, self._wishes.mode or "tree")
 
     def _should_see_a_plain_step(self) -> bool:
         """Before it goes off, and where the pace is another than measured: what does a plain step take?"""

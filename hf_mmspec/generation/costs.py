@@ -18,13 +18,14 @@ from hf_mmspec.modeling.binding import input_device
 from .cache import TreeCache
 from .cost_cache import Measured, fingerprints, remembered, revise
 from .drafting import Drafting
+from .few_rows import fast_for_few_rows, rows_to_turn
 from .steadiness import Timings, take_turns
-from .uncompiled import is_compiled
+from .uncompiled import is_compiled, uncompiled
 
 # Tokens in the cache while forwards are timed: a picture and a short conversation.
 CONTEXT = 300
 # In the order of importance: a slow target is timed at the first few only, the rest is interpolated.
-_SIZES = (1, 8, 32, 16, 4, 64, 2, 24, 48)
+_SIZES = (1, 8, 32, 16, 4, 64, 2, 3, 24, 48)
 ESSENTIAL_SIZES = _SIZES[:3]
 # For several rows; a forward of more tokens than `_MOST_TOKENS` in all says nothing that smaller ones do not.
 _BATCH_SIZES = (1, 4, 2, 8, 16, 32)
@@ -109,6 +110,7 @@ def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1
     rows = 1 << (rows - 1).bit_length()
     suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
     alone, together = (key + suffix for key in fingerprints(target, drafter))
+    alone += "-turned" if rows_to_turn(target) else ""
     verify = remembered(alone, lambda: _steady_verify(target, rows), essential, _are_credible)
     draft = remembered(together, lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
     in_doubt = verify.in_doubt or draft.in_doubt
@@ -164,6 +166,7 @@ def _are_credible(verify: Mapping[int, float]) -> bool:
 
 @torch.no_grad()
 def _time_verify(target: PreTrainedModel, sizes: Iterable[int], time_limit: float, rows: int) -> Timings[int]:
+    target = _as_verified(target)
     decoder, head = target.get_decoder(), target.get_output_embeddings()
     cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
     decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
@@ -218,6 +221,13 @@ def _drafting(target: PreTrainedModel, drafter: Any, batch: int) -> tuple[Drafti
     drafting = Drafting(drafter, prompts, tokens, drafter.bind(target))
     drafting.read_prompts()
     return drafting, features
+
+
+def _as_verified(target: PreTrainedModel) -> PreTrainedModel:
+    """The target as a request runs it, but uncompiled: measuring shall compile nothing."""
+    if any(map(is_compiled, target.modules())):
+        return uncompiled(target)
+    return fast_for_few_rows(target)
 
 
 def _ordinary_ids(target: PreTrainedModel, count: int, rows: int = 1) -> torch.Tensor:

@@ -55,8 +55,8 @@ class LearnedCosts:
     Args:
         start: what is known before its first round.
         in_doubt: whether that was measured unsteadily. Only its pace is then corrected at once; the growth with size
-            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen, and what was seen
-            replaces it.
+            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen; then it goes through
+            what was seen, and keeps its shape between these sizes only.
         pace: what the machine was last seen to take, relative to `start`.
         may_explore: False where no round may be spent on learning what others cost.
     """
@@ -120,7 +120,7 @@ class LearnedCosts:
         if self._survey is not None:
             self._survey.note(round_)
             if self._survey.wanted is None:
-                self._verify, self._survey = _Curve(self._survey.points), None
+                self._verify, self._survey = self._verify.through(self._survey.points), None
         if round_.levels > 0 and round_.draft > 0 and round_.is_usual:
             self._follow_draft(round_)
         self._overhead += _STEP * _clipped(round_.other - self._overhead, max(self._overhead, 0.01 * round_.verify))
@@ -192,6 +192,13 @@ class _Curve:
     def at(self, size: int) -> float:
         (i, a), (j, b) = self._neighbours(size)
         return max(a * self._seconds[i] + b * self._seconds[j], _NOTHING)
+
+    def through(self, points: Points) -> "_Curve":
+        """The curve that goes through `points` and keeps its shape between them, where v may have steps."""
+        ratio = _Curve(tuple((size, seconds / self.at(size)) for size, seconds in points))
+        first, last = points[0][0], points[-1][0]
+        kept = {size: self.at(size) * ratio.at(min(max(size, first), last)) for size in self._sizes}
+        return _Curve(monotonic({**kept, **dict(points)}))
 
     def scale(self, factor: float) -> None:
         self._seconds = [max(seconds * factor, _NOTHING) for seconds in self._seconds]

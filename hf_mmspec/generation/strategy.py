@@ -35,6 +35,7 @@ from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
 from .conversation_cache import ConversationCache
+from .few_rows import fast_for_few_rows
 from .loop import decode
 from .request_plan import plan_budget
 from .side_by_side import check_no_budget, check_no_other_way
@@ -88,11 +89,11 @@ def speculative_decoding(
 
     answers = Answers(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     compiled = compiled_forward(model, generation_config, model_kwargs["cache"])
-    plain = model if compiled is None else compiled.view
+    plain = fast_for_few_rows(model) if compiled is None else compiled.view
     if compiled is not None and len(answers.rows) > 1:
         logger.warning_once("a compiled target runs uncompiled here where a batch has several rows.")
         compiled = None
-    plan = plan_budget(plain, assistant_model, generation_config, answers.tokens_left, len(answers.rows))
+    plan = plan_budget(model, assistant_model, generation_config, answers.tokens_left, len(answers.rows))
     cache_is_wanted = cache_is_users or bool(generation_config.return_dict_in_generate)
     feature_layers = assistant_model.feature_layers_of(model)
     with capture(plain.get_decoder(), feature_layers) as captured:

@@ -1,11 +1,10 @@
-"""Tells which modules are compiled, and gives views of a model in which none is, or in which hooks stay outside.
+"""Tells which modules are compiled, and gives views of a model: none compiled, hooks outside, some of another class.
 
 Knows how `torch.compile` leaves its marks on modules and nothing about requests or drafters. A view shares weights and
 buffers with its model and nothing else: hooks on it are its own, and the model never sees them.
 """
 
-from collections.abc import Callable
-from copy import copy
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any
 
@@ -40,6 +39,12 @@ def hooks_outside(model: PreTrainedModel) -> PreTrainedModel:
     return _view(model, {}, lambda module: _Shell(module) if is_compiled(module) else module)
 
 
+def with_classes(model: PreTrainedModel, classes: Mapping[nn.Module, type]) -> PreTrainedModel:
+    """A view of an uncompiled model in which the modules that are keys have the classes that are their values. What
+    contains none of them is the model's own."""
+    return _with_classes(model, {}, classes)
+
+
 class _Shell(nn.Module):
     """Calls a compiled module and has its attributes."""
 
@@ -67,12 +72,29 @@ def _view(module: Any, done: dict[int, Any], replace: Callable[[nn.Module], nn.M
     if id(module) not in done:
         view = done[id(module)] = object.__new__(type(module))
         # Copies of its dicts too: one of them is the hooks.
-        view.__dict__ = {name: copy(v) if isinstance(v, dict) else v for name, v in module.__dict__.items()}
+        view.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in module.__dict__.items()}
         view.__dict__["_compiled_call_impl"] = None
         _restore_forward(module, view)
         view.__dict__["_modules"] = {
             name: None if child is None else _view(child, done, replace) for name, child in module._modules.items()
         }
+    return done[id(module)]
+
+
+def _with_classes(module: Any, done: dict[int, Any], classes: Mapping[nn.Module, type]) -> Any:
+    if id(module) not in done:
+        modules = {
+            name: None if child is None else _with_classes(child, done, classes)
+            for name, child in module._modules.items()
+        }
+        is_same = all(child is module._modules[name] for name, child in modules.items())
+        if is_same and module not in classes:
+            done[id(module)] = module
+        else:
+            view: Any = object.__new__(classes.get(module, type(module)))
+            done[id(module)] = view
+            view.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in module.__dict__.items()}
+            view.__dict__["_modules"] = modules
     return done[id(module)]
 
 

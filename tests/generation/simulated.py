@@ -6,6 +6,8 @@ Plays the rounds of a plan as the loop would; there is no model and no clock.
 import random
 from dataclasses import dataclass, field
 
+import torch
+
 from hf_mmspec.generation.budget import Acceptance
 from hf_mmspec.generation.controller import Plan, Round
 from hf_mmspec.generation.costs import ForwardCosts
@@ -40,7 +42,8 @@ def tree_of(budget: DraftBudget, acceptance: Acceptance) -> tuple[Node, int, int
         pool += [child for parent in beam for child in parent.children]
         beam = sorted((c for parent in beam for c in parent.children), key=lambda n: -n.probability)[: budget.top_k]
     ranked = sorted(pool, key=lambda node: (-node.probability, node.depth))[: budget.total_tokens - 1]
-    kept = {id(node) for node in ranked if node.probability >= budget.node_threshold}
+    scores = torch.tensor([node.probability for node in ranked]).log()
+    kept = {id(node) for node in ranked[: budget.worth(scores)]}
     for node in [root, *pool]:
         node.children = [child for child in node.children if id(child) in kept]
     return root, 1 + len(kept), levels

@@ -33,7 +33,7 @@ def test_wide_tree_where_many_tokens_are_cheap_and_small_one_where_they_are_not(
     assert wide.mode == small.mode == "tree"
     assert wide.total_tokens >= 32 and wide.top_k >= 3
     assert 2 <= small.total_tokens <= 24
-    assert small.depth <= wide.depth and small.node_threshold > 2 * wide.node_threshold
+    assert small.depth <= wide.depth and small.prices[15] > 2 * wide.prices[15]
 
 
 def test_nothing_is_drafted_by_a_useless_drafter():
@@ -170,30 +170,31 @@ def test_growth_is_interpolated_and_goes_on_beyond_the_grid():
     assert [measured.growth(n) for n in (1, 5, 9, 13, 25)] == pytest.approx([1, 1.5, 2, 3, 6])
 
 
-def test_thresholds_are_what_a_level_and_a_node_cost_in_tokens():
+def test_a_level_and_nodes_have_to_promise_what_they_cost_in_tokens():
     costs = ForwardCosts(((1, 1.0), (11, 1.5)), first_level=0.0, level=((1, 0.1), (10, 0.1)))
     chain = choose_budget(costs, Acceptance(((1.0, 0.0),)), depth=10, top_k=1, mode="tree", greedy=False)
     speed = 11 / (1.5 + 0.9)
-    assert chain.level_threshold == pytest.approx(0.15 * speed) and chain.node_threshold == pytest.approx(0.05 * speed)
+    assert chain.level_threshold == pytest.approx(0.15 * speed)
+    assert chain.prices == pytest.approx([0.05 * speed * n for n in range(chain.total_tokens)])
 
 
 def test_a_greedy_target_accepts_more_than_the_drafter_believes_so_nodes_are_kept_longer():
     greedy, sampled = (choose_budget(machine(STEEP), GOOD, greedy=greedy) for greedy in (True, False))
     assert 0 < greedy.level_threshold == sampled.level_threshold < 1
-    assert 0 < greedy.node_threshold < sampled.node_threshold < 1
+    assert greedy.prices == sampled.prices and greedy.exponent < sampled.exponent == 1
 
 
 def test_sampled_chains_have_no_thresholds_and_the_depth_of_the_average_round():
     greedy, sampled = (choose_budget(machine(FLAT), GOOD, mode="chain", greedy=greedy) for greedy in (True, False))
-    assert (sampled.level_threshold, sampled.node_threshold) == (0, 0) and sampled.mode == "chain"
+    assert (sampled.level_threshold, sampled.prices) == (0, ()) and sampled.mode == "chain"
     assert 0 < sampled.depth < greedy.depth
 
 
-def test_a_dear_level_raises_its_threshold_and_a_dear_node_its_own():
+def test_a_dear_level_raises_its_threshold_and_dear_nodes_their_prices():
     cheap, dear = (choose_budget(machine(FLAT, step), GOOD, depth=4, top_k=2) for step in (0.02, 0.2))
     assert dear.level_threshold > 2 * cheap.level_threshold
     flat, steep = (choose_budget(machine(growth), GOOD, depth=4, top_k=2) for growth in (FLAT, STEEP))
-    assert steep.node_threshold > flat.node_threshold
+    assert steep.prices[1] > flat.prices[1] > flat.prices[0] == 0
 
 
 # -- with real models ------------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_measuring_works_on_every_family_and_leaves_no_trace(family, attention):
     assert torch.equal(torch.get_rng_state(), random_state)
     assert set(vars(target)) | set(vars(target.model)) == attributes
     assert measured.verify_seconds(1) > 0 and measured.first_level > 0
-    assert [n for n, _ in measured.verify] == [1, 2, 4, 8, 16, 24, 32, 48, 64]
+    assert [n for n, _ in measured.verify] == [1, 2, 3, 4, 8, 16, 24, 32, 48, 64]
     assert list(measured.verify) == sorted(measured.verify, key=lambda point: point[1])
 
 

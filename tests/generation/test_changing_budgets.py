@@ -28,9 +28,10 @@ class RestlessPlan(FixedPlan):
         dice = self.dice
         if len(self.rounds) < 3 or dice.random() < 0.5:
             return DraftBudget(0, 1, 1)
-        thresholds = {name: dice.choice([0.0, 0.05, 0.3]) for name in ("level_threshold", "node_threshold")}
+        level, node = (dice.choice([0.0, 0.05, 0.3]) for _ in range(2))
+        prices = tuple(node * n for n in range(24))
         return DraftBudget(
-            dice.randint(1, 6), dice.randint(1, 4), dice.randint(1, 24), dice.choice(self.modes), **thresholds
+            dice.randint(1, 6), dice.randint(1, 4), dice.randint(1, 24), dice.choice(self.modes), level, prices
         )
 
     def learn(self, round_):

@@ -170,3 +170,12 @@ def test_a_busy_spell_changes_the_pace_and_nothing_else():
     played = play(plan, 600, lambda place: busy if 200 <= place < 400 else calm, GOOD)
     assert sum(budget.depth < 4 for budget in played.budgets[:-10]) <= 2  # looks at a plain step
     assert forecast(plan.costs.costs, GOOD).budget.depth == pytest.approx(forecast(calm, GOOD).budget.depth, abs=2)
+
+
+@pytest.mark.parametrize("of_four, size", [(1.1, 4), (1.9, 3)])
+def test_a_try_stops_before_a_step_of_the_costs(of_four, size):
+    costs = ForwardCosts(((1, 1.0), (3, 1.05), (4, of_four), (8, 2.0)), 0.1, ((1, 0.1),))
+    switch = Switch(100, trust=-1)
+    plan = LearningPlan(LearnedCosts(costs), LearnedAcceptance(Acceptance.from_depths([0.1])), switch)
+    switch.count_plain(2)
+    assert plan.next_budget() == DraftBudget(size - 1, 1, size)

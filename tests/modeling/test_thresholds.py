@@ -1,4 +1,4 @@
-"""A round ends where its drafter is unsure: trees and chains under a budget's two thresholds."""
+"""A round ends where its drafter is unsure: trees and chains under a budget's threshold and prices."""
 
 import dataclasses
 import math
@@ -37,6 +37,11 @@ class Script:
         return Rows(torch.zeros(*tokens.shape, 2), self.rows[level + 1].expand(*tokens.shape, -1))
 
 
+def each_costs(price, count):
+    """Prices where every drafted node costs the same: those are worth it that are more probable."""
+    return tuple(price * n for n in range(count))
+
+
 def grow(script, budget, grower=grow_trees):
     return grower(ROOT, script.first(), script.step, lambda ids: ids, [budget])[0]
 
@@ -54,19 +59,19 @@ def test_no_level_is_drafted_that_is_too_unlikely_to_be_reached(grower):
 
 @pytest.mark.parametrize("grower", [grow_trees, grow_chains])
 def test_improbable_nodes_are_not_proposed(grower):
-    tree = grow(Script([0.9, 0.9, 0.3, 0.9]), DraftBudget(4, 3, 40, node_threshold=0.25), grower)
+    tree = grow(Script([0.9, 0.9, 0.3, 0.9]), DraftBudget(4, 3, 40, prices=each_costs(0.25, 40)), grower)
     assert tree.tokens.tolist() == [0, 3, 3]
 
 
 def test_an_unsure_drafter_proposes_nothing():
-    tree = grow(Script([0.2]), DraftBudget(3, 2, 9, level_threshold=0.9, node_threshold=0.5))
+    tree = grow(Script([0.2]), DraftBudget(3, 2, 9, level_threshold=0.9, prices=each_costs(0.5, 9)))
     assert len(tree) == 1
 
 
 def test_nan_ends_the_growth():
     script = Script([0.9, 0.9])
     script.rows[0] = torch.full((VOCAB,), math.nan)
-    tree = grow(script, DraftBudget(2, 2, 7, level_threshold=0.1, node_threshold=0.1))
+    tree = grow(script, DraftBudget(2, 2, 7, level_threshold=0.1, prices=each_costs(0.1, 7)))
     assert len(tree) == 1 and script.steps == 0
 
 
@@ -75,17 +80,18 @@ def test_nan_ends_the_growth():
 def test_thresholds_only_take_away(best, level, node, top_k):
     """What is proposed is the tree without thresholds, less its deep levels and its improbable nodes."""
     everything = DraftBudget(5, top_k, 10_000)
-    budget = dataclasses.replace(everything, level_threshold=level, node_threshold=node)
+    budget = dataclasses.replace(everything, level_threshold=level, prices=each_costs(node, 10_000))
     whole, cut = grow(Script(best), everything), grow(Script(best), budget)
     deepest = int(cut.depths.max())
-    wanted = whole.scores[(whole.depths <= deepest) & (whole.scores >= budget.least_score)]  # ties in float32
+    is_sure = whole.scores > (math.log(node) if node > 0 else -math.inf)
+    wanted = whole.scores[(whole.depths <= deepest) & is_sure]  # ties in float32
     assert sorted(cut.scores.tolist()) == pytest.approx(sorted(wanted.tolist()), abs=1e-5)
 
 
 def test_sampled_chains_know_no_thresholds():
     """Leaving out a draft because of what was drawn would change the distribution."""
     torch.manual_seed(0)
-    budget, counts = DraftBudget(2, 1, 3, "chain", level_threshold=0.9, node_threshold=0.9), torch.zeros(VOCAB)
+    budget, counts = DraftBudget(2, 1, 3, "chain", 0.9, (0.0, 9.0, 9.0)), torch.zeros(VOCAB)
     for _ in range(400):
         script = Script([0.4, 0.4])
         drawn = (ROOT, script.first(), script.step, lambda ids: ids, [budget])
@@ -104,11 +110,44 @@ def test_a_level_that_overflows_cuts_no_parent():
     assert (tree.depths == 1).sum() == 3
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan")])
-@pytest.mark.parametrize("name", ["level_threshold", "node_threshold"])
-def test_a_threshold_is_a_probability(name, bad):
-    with pytest.raises(ValueError, match=name):
-        DraftBudget(1, 1, 2, **{name: bad})
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"level_threshold": -0.1},
+        {"level_threshold": 1.5},
+        {"level_threshold": math.nan},
+        {"prices": (0.0, -0.1)},
+        {"prices": (0.0, 0.5, 0.4)},
+        {"prices": (0.0, math.nan)},
+        {"prices": (0.0, math.inf)},
+        {"exponent": 0.0},
+        {"exponent": math.nan},
+    ],
+)
+def test_thresholds_and_prices_that_cannot_be(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        DraftBudget(1, 1, 2, **bad)
+
+
+@pytest.mark.parametrize("grower", [grow_trees, grow_chains])
+@pytest.mark.parametrize(
+    "best, nodes",
+    [
+        ([0.5, 0.5, 0.5, 0.5], 2),  # 0.5 + 0.25 + ... never pay for the step
+        ([0.9, 0.9, 0.9, 0.9], 4),  # 0.9 + 0.81 + 0.73 + 0.66 do
+        ([0.1, 0.1, 0.1, 0.1], 1),
+    ],
+)
+def test_a_step_of_the_costs_is_taken_only_by_rounds_that_are_worth_it(grower, best, nodes):
+    prices = (0.0, 0.2, 2.0, 2.0, 2.0)
+    tree = grow(Script(best), DraftBudget(4, 1, 5, prices=prices), grower)
+    assert len(tree) == nodes + (nodes == 4)
+
+
+def test_a_greedy_target_takes_more_than_the_drafter_believes():
+    cut, kept = (DraftBudget(1, 1, 2, prices=(0.0, 0.5), exponent=exponent) for exponent in (1.0, 0.5))
+    scores = torch.tensor([math.log(0.4)])
+    assert (cut.worth(scores), kept.worth(scores)) == (0, 1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -121,7 +160,7 @@ def test_same_tokens_as_generate_whatever_the_thresholds(family, mode, sampled, 
     torch.manual_seed(1)
     plain = target.generate(**inputs, **options)
     for level, node in [(0.0, 0.02), (0.03, 0.0), (0.05, 0.03), (1.0, 1.0)]:
-        budget = DraftBudget(6, 3, 19, mode, level_threshold=level, node_threshold=node)
+        budget = DraftBudget(6, 3, 19, mode, level_threshold=level, prices=each_costs(node, 19))
         monkeypatch.setattr(strategy, "plan_budget", lambda *_, chosen=budget: FixedPlan(chosen))
         torch.manual_seed(1)
         assert torch.equal(target.generate(**inputs, **options, assistant_model=drafter), plain)
