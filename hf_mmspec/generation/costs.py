@@ -255,9 +255,9 @@ def _time(runs: Mapping[Any, Callable[[], Any]], device: torch.device, limit: fl
 
 def _combine(verify: Mapping[int, float], draft: Mapping[int, float]) -> ForwardCosts:
     levels = {width: seconds for width, seconds in draft.items() if width > 0}
-    return ForwardCosts(
-        verify=monotonic(verify), first_level=draft[0], level=monotonic(levels), overhead=_OVERHEAD_SHARE * verify[1]
-    )
+    points = monotonic(verify)
+    overhead = _OVERHEAD_SHARE * points[0][1]  # not of `verify[1]`, which may have been another program's time
+    return ForwardCosts(verify=points, first_level=draft[0], level=monotonic(levels), overhead=overhead)
 
 
 def monotonic(points: Mapping[int, float]) -> Points:

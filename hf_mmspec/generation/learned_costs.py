@@ -55,8 +55,9 @@ class LearnedCosts:
     Args:
         start: what is known before its first round.
         in_doubt: whether that was measured unsteadily. Only its pace is then corrected at once; the growth with size
-            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen; then it goes through
-            what was seen, and keeps its shape between these sizes only.
+            is surveyed: rounds of `survey_size()` tokens, until all essential sizes were seen, and what was seen
+            replaces it. (A steady start that turns out to be wrong is surveyed too, and keeps its shape between
+            the sizes that were seen.)
         pace: what the machine was last seen to take, relative to `start`.
         may_explore: False where no round may be spent on learning what others cost.
     """
@@ -71,6 +72,7 @@ class LearnedCosts:
         self._strange: deque[bool] = deque(maxlen=8)
         self._survey = _Survey() if in_doubt else None
         self._surveyed = in_doubt or not may_explore
+        self._has_shape = not in_doubt
         self.rounds = 0
         self.plain_rounds = 0
 
@@ -120,7 +122,8 @@ class LearnedCosts:
         if self._survey is not None:
             self._survey.note(round_)
             if self._survey.wanted is None:
-                self._verify, self._survey = self._verify.through(self._survey.points), None
+                points, self._survey = self._survey.points, None
+                self._verify = self._verify.through(points) if self._has_shape else _Curve(points)
         if round_.levels > 0 and round_.draft > 0 and round_.is_usual:
             self._follow_draft(round_)
         self._overhead += _STEP * _clipped(round_.other - self._overhead, max(self._overhead, 0.01 * round_.verify))
@@ -194,11 +197,11 @@ class _Curve:
         return max(a * self._seconds[i] + b * self._seconds[j], _NOTHING)
 
     def through(self, points: Points) -> "_Curve":
-        """The curve that goes through `points` and keeps its shape between them, where v may have steps."""
+        """The curve that goes through `points` and keeps its shape between them, where v may have steps. Beyond them
+        it goes on straight."""
         ratio = _Curve(tuple((size, seconds / self.at(size)) for size, seconds in points))
-        first, last = points[0][0], points[-1][0]
-        kept = {size: self.at(size) * ratio.at(min(max(size, first), last)) for size in self._sizes}
-        return _Curve(monotonic({**kept, **dict(points)}))
+        between = [size for size in self._sizes if points[0][0] < size < points[-1][0]]
+        return _Curve(monotonic({size: self.at(size) * ratio.at(size) for size in between} | dict(points)))
 
     def scale(self, factor: float) -> None:
         self._seconds = [max(seconds * factor, _NOTHING) for seconds in self._seconds]

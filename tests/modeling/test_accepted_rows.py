@@ -16,7 +16,8 @@ from tests.modeling.families import DRAFTERS, build, prompt_for
 
 NEXT, BONUS = torch.tensor([[17]]), 119
 TREE = DraftBudget(depth=4, top_k=3, total_tokens=16)
-BUDGETS = {"tree": TREE, "chain": DraftBudget(4, 1, 5, "chain"), "cut": DraftBudget(4, 3, 16, "tree", 0.4, 0.05)}
+PRICES = tuple(0.05 * n for n in range(16))
+BUDGETS = {"tree": TREE, "chain": DraftBudget(4, 1, 5, "chain"), "cut": DraftBudget(4, 3, 16, "tree", 0.4, PRICES)}
 AUTOREGRESSIVE = [name for name, (family, _) in DRAFTERS.items() if family != "flash"]
 SPANS = [(3, 9), (12, 20)]
 every_drafter = pytest.mark.parametrize("name", AUTOREGRESSIVE)
