@@ -6,12 +6,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which 
 
 import pytest
 import torch
+from hypothesis import settings
 
 from hf_mmspec.generation import cost_cache
 
 # The processes of pytest-xdist share two cores: threads that spin for each other would stall them all.
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // _PROCESSES))
+
+# Property tests try the same cases in every run: what was not changed does not begin to fail. New cases are for a
+# person to look for: `pytest --hypothesis-profile default`.
+settings.register_profile("same cases", derandomize=True, database=None, deadline=None)
+settings.load_profile("same cases")
 
 
 @pytest.fixture(autouse=True)
