@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from hf_mmspec.modeling import DraftBudget, TargetPrompt
+from hf_mmspec.modeling import DraftBudget, DraftTree, TargetPrompt
 from hf_mmspec.modeling.binding import input_device
 
 from .cache import TreeCache
 from .cost_cache import Measured, fingerprints, remembered, revise
 from .drafting import Drafting
-from .few_rows import fast_for_few_rows, rows_to_turn
+from .few_rows import fast_for_few_rows, ways_of
 from .steadiness import Timings, take_turns
+from .tree_batch import TreeBatch
+from .tree_mask import LayerWindows, tree_attention_mask
 from .uncompiled import is_compiled, uncompiled
 
 # Tokens in the cache while forwards are timed: a picture and a short conversation.
@@ -110,11 +112,16 @@ def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1
     rows = 1 << (rows - 1).bit_length()
     suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
     alone, together = (key + suffix for key in fingerprints(target, drafter))
-    alone += "-turned" if rows_to_turn(target) else ""
+    alone, together = alone + _other_ways(target), together + _other_ways(drafter)
     verify = remembered(alone, lambda: _steady_verify(target, rows), essential, _are_credible)
     draft = remembered(together, lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
     in_doubt = verify.in_doubt or draft.in_doubt
     return CostRecord(_combine(verify.numbers, draft.numbers), in_doubt, (alone, together), rows)
+
+
+def _other_ways(model: PreTrainedModel) -> str:
+    """For a file's name: how a few rows are multiplied, which changes what they cost."""
+    return "".join(f"-{way}" for way in sorted(set(ways_of(model).values())))
 
 
 def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:
@@ -172,9 +179,15 @@ def _time_verify(target: PreTrainedModel, sizes: Iterable[int], time_limit: floa
     decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
     cache.select([0] * rows, [CONTEXT], remember=False)  # the same text in every row, read once
 
+    device, windows = _device_of(target), LayerWindows.of(target.config.get_text_config(decoder=True))
+
     def forward(tokens: int) -> None:
         cache.go_on_after([CONTEXT])
-        head(decoder(input_ids=_ordinary_ids(target, tokens, rows), cache=cache, use_cache=True)[0])
+        ids, mask = _ordinary_ids(target, tokens, rows), None
+        if tokens > 1:  # a round's mask, which attention treats differently from none
+            trees = TreeBatch.of([DraftTree.chain(row) for row in ids])
+            mask = tree_attention_mask(trees, [CONTEXT] * rows, None, windows, target.dtype, device)
+        head(decoder(input_ids=ids, attention_mask=mask, cache=cache, use_cache=True)[0])
 
     forward(1)  # the first step pays for kernels and memory that later ones find ready
     return _time({n: partial(forward, n) for n in sizes}, _device_of(target), time_limit)

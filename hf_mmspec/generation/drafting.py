@@ -13,6 +13,7 @@ from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree, T
 from hf_mmspec.modeling.guided_growth import Guidance
 
 from .conversation_cache import ConversationCache
+from .few_rows import fast_for_few_rows
 
 # Accepted tokens of a row that may wait; then they are read, at a fraction of what the target took to compute them.
 _MOST_WAITING = 4096
@@ -35,7 +36,8 @@ class Drafting:
         borrowed: BorrowedParts,
         conversation: ConversationCache | None = None,
     ):
-        self._drafter, self._borrowed, self._conversation = drafter, borrowed, conversation
+        self._given, self._borrowed, self._conversation = drafter, borrowed, conversation
+        self._drafter = fast_for_few_rows(drafter)
         self._is_alone = len(prompts) == 1
         self._state: Any = None
         self._unread = list(zip(prompts, tokens, strict=True))
@@ -69,7 +71,7 @@ class Drafting:
     def _read(self, prompt: TargetPrompt, token: torch.Tensor) -> Any:
         if self._conversation is None:
             return self._drafter.prefill(prompt, token, self._borrowed)
-        return self._conversation.read(self._drafter, prompt, token, self._borrowed)
+        return self._conversation.read(self._given, prompt, token, self._borrowed)
 
     def follow(self, features: Sequence[torch.Tensor], tokens: Sequence[torch.Tensor]) -> None:
         """Take note of each row's accepted features `(1, m, F)` and the tokens `(1, m)` emitted after them."""

@@ -1,40 +1,54 @@
-"""A view of a float32 target that multiplies a few rows in the order that this machine's library does faster.
+"""A view of a float32 target or drafter that multiplies a few rows in the way that this machine does fastest.
 
-Verifying a tree multiplies every weight with 4 to 32 rows. On two threads MKL's float32 product takes up to twice as
-long for `x W^T` as for `(W x^T)^T`, which is the same. Which is faster is measured on the target's own layers, once
-per machine. Knows nothing of trees or drafters.
+A tree is verified with 4 to 32 rows, and its levels are drafted with up to 10. For so few MKL's usual product takes up
+to four times as long as for one row; that of packed weights hardly longer, and the transposed one, `(W x^T)^T`, lies
+between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing of trees.
 """
 
 import time
+from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_mmspec.modeling import Drafter
+
 from .cost_cache import Measured, fingerprints, remembered
+from .packed_weights import PackedWeight, size_for, sizes_with_room
 from .steadiness import take_turns
 from .uncompiled import is_compiled, with_classes
 
+Way = Literal["turned", "packed"]
 SIZES = (16, 8, 32, 4)  # rows that are timed, the important ones first
-_LAYERS = 40  # of the target, so that weights come from memory as in a forward
-_LEAST_WEIGHTS = 1_000_000  # of all layers; products of smaller ones are over before the order matters
+_LAYERS = 20  # besides the last one, the head; so many that a target's weights come from memory as in a forward
+_LEAST_WEIGHTS = 1_000_000  # of all layers; products of smaller ones are over before the way matters
 _REPETITIONS = 3
-_TIME_LIMIT = 0.5  # seconds; after these only what was not timed yet
+_TIME_LIMIT = 0.6  # seconds; after these only what was not timed yet
 _WORTH_IT = 0.9  # of the usual time
+_NO_WAYS: Mapping[int, Way] = {}
 
 
 class FewRowsLinear(nn.Linear):
-    """`nn.Linear` that multiplies as many rows as are in `few` the other way round."""
+    """`nn.Linear` that multiplies as many rows as are in `ways` in that way. Lives as long as a request."""
 
-    few: range
+    ways: Mapping[int, Way]
+    packed: dict[int, PackedWeight]  # by size, as they were needed
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`."""
         rows = x.numel() // self.in_features
-        if rows not in self.few:
+        way = self.ways.get(rows)
+        if way is None or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
-        return transposed_product(x, self.weight, self.bias)
+        if way == "turned":
+            return transposed_product(x, self.weight, self.bias)
+        size = size_for(rows)
+        if size not in self.packed:
+            self.packed[size] = PackedWeight(self.weight, size)
+        return self.packed[size].product(x, self.bias)
 
 
 def transposed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -45,55 +59,76 @@ def transposed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 
 
 def fast_for_few_rows(model: PreTrainedModel) -> PreTrainedModel:
-    """A view of `model` that shares its weights and multiplies `rows_to_turn` the other way round; the model itself
-    where these are none."""
-    few = rows_to_turn(model)
-    if not few:
+    """A view of `model` that shares its weights and multiplies few rows in `ways_of(model)`; the model itself where
+    there are none."""
+    ways = ways_of(model)
+    if not ways:
         return model
-    layers = _layers_of(model)
-    view = with_classes(model, dict.fromkeys(layers, FewRowsLinear))
+    view = with_classes(model, dict.fromkeys(_layers_of(model), FewRowsLinear))
     for layer in view.modules():
         if isinstance(layer, FewRowsLinear):
-            layer.__dict__["few"] = few
+            layer.__dict__.update(ways=ways, packed={})
     return view
 
 
-def rows_to_turn(model: PreTrainedModel) -> range:
-    """For how many rows the transposed product is faster: none on an accelerator, in half precision, with layers that
-    are small, packed, compiled or patched, or where this machine was measured to do as well without."""
-    if model.device.type != "cpu" or model.dtype != torch.float32:
-        return range(0)
+def ways_of(model: PreTrainedModel) -> Mapping[int, Way]:
+    """For each number of rows another way than the usual one, if it is faster: none on an accelerator, in half
+    precision, with layers that are small, packed, compiled or patched, or where this machine does as well without."""
+    layers = _layers_of(model)
+    if not layers or sum(layer.weight.numel() for layer in layers) < _LEAST_WEIGHTS:
+        return _NO_WAYS
     # A forward of a module's own (accelerate's hooks, a user's patch) holds on to modules that no view replaces.
     if any("forward" in each.__dict__ or is_compiled(each) for each in model.modules()):
-        return range(0)
-    layers = _layers_of(model)
-    if sum(layer.weight.numel() for layer in layers) < _LEAST_WEIGHTS:
-        return range(0)
-    shares = remembered(fingerprints(model)[0] + "-rows", partial(_measure, layers[:_LAYERS]), SIZES).numbers
-    faster = [size for size in SIZES if shares[size] < _WORTH_IT]
-    return range(min(faster), max(faster) + 1) if faster else range(0)
+        return _NO_WAYS
+    key, timed = fingerprints(model)[0], [*layers[:-1][:_LAYERS], layers[-1]]
+    possible: dict[Way, tuple[int, ...]] = {"turned": SIZES, "packed": _sizes_to_pack(layers)}
+    shares: dict[tuple[int, Way], float] = {}
+    for way, sizes in possible.items():
+        if sizes:
+            known = remembered(f"{key}-share-{way}", partial(_measure, timed, way, sizes), sizes)
+            shares |= {(size, way): known.numbers[size] for size in sizes}
+    return _fastest(shares)
+
+
+def _fastest(shares: Mapping[tuple[int, Way], float]) -> Mapping[int, Way]:
+    """By rows; numbers between those that were timed are taken as the next larger one."""
+    ways: dict[int, Way] = {}
+    before = min(SIZES) - 1
+    for size in sorted(SIZES):
+        share, way = min((share, way) for (timed, way), share in shares.items() if timed == size)
+        if share < _WORTH_IT:
+            ways |= dict.fromkeys(range(before + 1, size + 1), way)
+        before = size
+    return ways
 
 
 def _layers_of(model: PreTrainedModel) -> list[nn.Linear]:
-    """The plain float32 linear layers of the text decoder, and the head."""
-    modules = [*model.get_decoder().modules(), model.get_output_embeddings()]
-    return [each for each in modules if type(each) is nn.Linear and each.weight.dtype == torch.float32]
+    """The plain linear layers of a drafter, or of a target's text decoder and its head, in float32 on a processor."""
+    parts = [model] if isinstance(model, Drafter) else [model.get_decoder(), model.get_output_embeddings()]
+    layers = [module for part in parts for module in part.modules() if type(module) is nn.Linear]
+    return [each for each in layers if each.weight.dtype == torch.float32 and each.weight.device.type == "cpu"]
+
+
+def _sizes_to_pack(layers: list[nn.Linear]) -> tuple[int, ...]:
+    most = max(sizes_with_room([layer.weight for layer in layers]), default=0)
+    return tuple(size for size in SIZES if size <= most)
 
 
 @torch.no_grad()
-def _measure(layers: list[nn.Linear]) -> Measured:
-    """The transposed product's share of the usual one's seconds, by rows."""
-    inputs = {size: [torch.ones(1, size, layer.in_features) for layer in layers] for size in SIZES}
+def _measure(layers: list[nn.Linear], way: Way, sizes: tuple[int, ...]) -> Measured:
+    """The share of the usual product's seconds that `way` takes, by rows."""
+    inputs = {size: [torch.ones(1, size, layer.in_features) for layer in layers] for size in sizes}
+    other: list[nn.Linear] = [_in_one_way(layer, way, sizes) for layer in layers]
 
-    def usual(size: int) -> None:
+    def multiply(layers: list[nn.Linear], size: int) -> None:
         for x, layer in zip(inputs[size], layers, strict=True):
-            nn.functional.linear(x, layer.weight)
+            layer.forward(x)  # hooks are of a user's requests
 
-    def turned(size: int) -> None:
-        for x, layer in zip(inputs[size], layers, strict=True):
-            transposed_product(x, layer.weight, None)
-
-    runs = {(way.__name__, size): partial(way, size) for size in SIZES for way in (usual, turned)}
+    runs = {
+        (name, size): partial(multiply, timed, size)
+        for size in sizes
+        for name, timed in (("usual", layers), (way, other))
+    }
     deadline = time.perf_counter() + _TIME_LIMIT
 
     def is_wanted(repetition: int, position: int, name: object) -> bool:
@@ -101,4 +136,15 @@ def _measure(layers: list[nn.Linear]) -> Measured:
 
     timings = take_turns(runs, layers[0].weight.device, _REPETITIONS, is_wanted)
     least = timings.minima()
-    return Measured({size: least["turned", size] / least["usual", size] for size in SIZES}, timings.is_steady)
+    return Measured({size: least[way, size] / least["usual", size] for size in sizes}, timings.is_steady)
+
+
+def _in_one_way(layer: nn.Linear, way: Way, sizes: tuple[int, ...]) -> nn.Linear:
+    """The layer with these numbers of rows in that way. Its weight is an object of its own, so that what is packed for
+    the measurement goes with it."""
+    twin: FewRowsLinear = object.__new__(FewRowsLinear)
+    twin.__dict__ = {**layer.__dict__, "ways": dict.fromkeys(sizes, way), "packed": {}}
+    twin.__dict__["_parameters"] = {**layer._parameters, "weight": layer.weight.detach()}
+    for size in sizes:
+        twin.forward(torch.ones(1, size, layer.in_features))  # packing is no part of a product
+    return twin

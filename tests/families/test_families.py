@@ -6,7 +6,7 @@ import torch
 from tests.generation.doubles import OracleDrafter, RandomDrafter
 from tests.generation.test_every_family import SHAPES, build
 from tests.generation.test_lossless_greedy import assert_same, new_tokens, run
-from tests.generation.turning import turned
+from tests.generation.turning import WAYS, turned
 
 from . import dense, mrope, refused, rows, windows
 from .family import picture_spans
@@ -54,8 +54,9 @@ def test_a_view_that_multiplies_the_other_way_round(target):
     model, answers = target
     inputs, expected = answers[-1]
     drafter = OracleDrafter(model, new_tokens(expected[0], inputs))
-    with turned():
-        assert_same(expected, run(model, inputs, assistant_model=drafter, **SHAPES["tree"], **NEW), "turned")
+    for way in WAYS:
+        with turned(way):
+            assert_same(expected, run(model, inputs, assistant_model=drafter, **SHAPES["tree"], **NEW), way)
 
 
 @pytest.mark.parametrize("lengths", [(5,), (5, 9)])

@@ -1,19 +1,20 @@
-"""Products of a few rows in the other order: the same numbers, from a view that leaves the target as it is."""
+"""Products of a few rows in other ways: the same numbers, from a view that leaves the model as it is."""
 
 import pytest
 import torch
 from torch import nn
 
 from hf_mmspec.generation import few_rows
+from hf_mmspec.generation.cost_cache import Measured
 from hf_mmspec.generation.costs import cost_record
-from hf_mmspec.generation.few_rows import FewRowsLinear, fast_for_few_rows, rows_to_turn, transposed_product
+from hf_mmspec.generation.few_rows import FewRowsLinear, fast_for_few_rows, transposed_product, ways_of
 from hf_mmspec.modeling import FAMILIES, ViSpecDrafter
 
 from . import tiny
 from .batches import batch_of
 from .doubles import OracleDrafter
 from .test_lossless_greedy import REQUESTS, SHAPES, assert_same, new_tokens, run
-from .turning import turned
+from .turning import WAYS, turned
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -30,12 +31,12 @@ def test_the_view_shares_weights_and_the_target_stays_as_it_is():
     with turned(rows_4=0.95):
         view = fast_for_few_rows(target)
     layers = [each for each in view.modules() if isinstance(each, FewRowsLinear)]
-    assert {layer.few for layer in layers} == {range(8, 33)}
+    assert all(layer.ways == dict.fromkeys(range(5, 33), "turned") for layer in layers)
     assert view.get_output_embeddings() in layers and len(layers) == 7 * len(target.get_decoder().layers) + 1
     assert not any(isinstance(each, FewRowsLinear) for each in target.modules())
     assert all(a is b for a, b in zip(view.parameters(), target.parameters(), strict=True))
     assert view.model.vision_tower is target.model.vision_tower
-    assert not any(hasattr(each, "few") for each in target.modules())
+    assert not any(hasattr(each, "ways") for each in target.modules())
 
 
 def test_only_as_many_rows_are_turned_as_were_faster(monkeypatch):
@@ -47,42 +48,53 @@ def test_only_as_many_rows_are_turned_as_were_faster(monkeypatch):
         few_rows, "transposed_product", lambda x, *rest: turned_rows.append(x.shape) or product(x, *rest)
     )
     head = view.get_output_embeddings()
-    for rows in (1, 7, 8, 16, 17, 300):
+    for rows in (1, 4, 5, 16, 17, 300):
         head(torch.ones(1, rows, head.in_features))
-    assert [shape[1] for shape in turned_rows] == [8, 16]
+    assert [shape[1] for shape in turned_rows] == [5, 16]
 
 
+def test_each_number_of_rows_has_its_fastest_way(monkeypatch):
+    shares = {"turned": {4: 0.8, 8: 0.6, 16: 0.5, 32: 0.6}, "packed": {4: 0.95, 8: 0.7, 16: 0.4, 32: 0.5}}
+    monkeypatch.setattr(few_rows, "_LEAST_WEIGHTS", 0)
+    monkeypatch.setattr(few_rows, "remembered", lambda key, measure, needed: Measured(shares[key.split("-")[-1]]))
+    ways = ways_of(tiny.llava())
+    assert ways == {4: "turned", **dict.fromkeys(range(5, 9), "turned"), **dict.fromkeys(range(9, 33), "packed")}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_same_answers(request_, shape):
+def test_the_same_answers(request_, shape, way):
     target, inputs = tiny.llava(), tiny.llava_prompt(1)
     expected = run(target, inputs, **REQUESTS[request_]())
     drafter = OracleDrafter(target, new_tokens(expected[0], inputs))
-    with turned():
+    with turned(way):
         assert_same(
             expected, run(target, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[request_]()), shape
         )
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_drafters_read_the_views_features(family):
+def test_drafters_read_the_views_features_and_have_views_of_their_own(family, way):
     target, inputs = tiny.qwen(), tiny.qwen_prompt(2)
     taps = {"feature_layers": [0, 1]} if family == "eagle3" else {}
     drafter = FAMILIES[family][1].from_target(target, **taps)
     expected = run(target, inputs)
     usual = run(target, inputs, assistant_model=drafter, **SHAPES["wide"])
-    with turned():
+    with turned(way):
         actual = run(target, inputs, assistant_model=drafter, **SHAPES["wide"])
     assert_same(expected, actual, family)
     assert actual[0].speculation.accepted == usual[0].speculation.accepted
 
 
-def test_batches():
+@pytest.mark.parametrize("way", WAYS)
+def test_batches(way):
     target = tiny.llava()
     inputs = batch_of([tiny.llava_prompt(1, 1, 6), tiny.llava_prompt(2, 0, 9), tiny.llava_prompt(3, 1, 3)])
     options = {"do_sample": False, "max_new_tokens": 14}
     expected = target.generate(**inputs, **options)
-    with turned():
+    with turned(way):
         drafter = ViSpecDrafter.from_target(target)
         actual = target.generate(**inputs, **options, **SHAPES["narrow"], assistant_model=drafter)
     assert torch.equal(actual, expected)
@@ -130,11 +142,11 @@ def _compiled(target):
 def test_other_targets_are_left_alone(change):
     target = change(tiny.llava())
     with turned():
-        assert not rows_to_turn(target) and fast_for_few_rows(target) is target
+        assert not ways_of(target) and fast_for_few_rows(target) is target
 
 
 def test_small_targets_are_not_even_measured(monkeypatch):
-    monkeypatch.setattr(few_rows, "_measure", lambda layers: pytest.fail("measured"))
+    monkeypatch.setattr(few_rows, "_measure", lambda *_: pytest.fail("measured"))
     target = tiny.llava()
     assert fast_for_few_rows(target) is target
 
@@ -144,12 +156,16 @@ def test_costs_of_the_view_have_files_of_their_own(tmp_path, monkeypatch):
     target = tiny.llava()
     drafter = ViSpecDrafter.from_target(target)
     usual = cost_record(target, drafter).keys
-    with turned():
-        other = cost_record(target, drafter).keys
-    assert other[0] == f"{usual[0]}-turned" and other[1] == usual[1]
+    for way in WAYS:
+        with turned(way):
+            other = cost_record(target, drafter).keys
+        assert other == (f"{usual[0]}-{way}", f"{usual[1]}-{way}")
 
 
-def test_the_share_is_measured_for_every_size():
+@pytest.mark.parametrize("way", WAYS)
+def test_the_share_is_measured_for_every_size(way):
     layers = [nn.Linear(64, 96, bias=False), nn.Linear(96, 64, bias=False)]
-    measured = few_rows._measure(layers)
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: pytest.fail("measuring is no request"))
+    measured = few_rows._measure(layers, way, few_rows.SIZES)
     assert measured.numbers.keys() == set(few_rows.SIZES) and all(share > 0 for share in measured.numbers.values())
