@@ -3,6 +3,8 @@
 Gathers and prints; changes nothing but the caches it fills.
 """
 
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from hf_mmspec.demo.model.loader import cache_home
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.generation.cost_cache import forget
 from hf_mmspec.generation.costs import CONTEXT, measure_verify
+from hf_mmspec.generation.few_rows import ways_of
 
 SIZES = (1, 8, 32, 16, 4, 64, 2)
 
@@ -53,7 +56,17 @@ def show_costs(console: Console, target: PreTrainedModel) -> dict[int, float]:
         table.add_row(str(size), f"{seconds[size] * 1000:.1f}", f"{seconds[size] / seconds[1]:.2f}")
     name = f"{type(target).__name__}, {str(target.dtype).removeprefix('torch.')}"
     _print(console, f"forward of n tokens over {CONTEXT} cached ones ({name})", table)
+    if ways := ways_of(target):
+        told = ", ".join(f"{rows} {way}" for way, rows in _row_ranges(ways))
+        console.print(f"rows that layers multiply otherwise, since it is faster: {told}\n")
     return seconds
+
+
+def _row_ranges(ways: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+    """Each way with its numbers of rows, as "4 to 16"."""
+    for way, group in groupby(sorted(ways), key=ways.__getitem__):
+        rows = list(group)
+        yield way, f"{rows[0]} to {rows[-1]}" if len(rows) > 1 else f"{rows[0]}"
 
 
 def show_cached_models(console: Console) -> None:

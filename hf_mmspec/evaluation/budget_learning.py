@@ -49,6 +49,16 @@ OTHER_DOMAIN = (
     "magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea commodo "
     "consequat. Duis aute irure dolor in reprehenderit in voluptate velit esse cillum dolore eu fugiat nulla pariatur."
 )
+EXPERIMENTS = (
+    "busy_then_free",
+    "random_drafter",
+    "random_drafter_sampled",
+    "free_questions",
+    "free_questions_sampled",
+    "own_domain",
+    "own_domain_sampled",
+    "change_of_domain",
+)
 _STOCK = Contender("generate")
 _BUSY_LOOP = "while True: pass"
 Inputs = Mapping[str, torch.Tensor]
@@ -225,7 +235,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    parser.add_argument("--experiment", action="append", choices=EXPERIMENTS, help="repeat for several; all by default")
+    parser.add_argument("--json", type=Path, help="where to write the numbers; experiments in it stay as they are")
     parser.add_argument("--plot", type=Path, help="where to draw the answer whose domain changes, as PNG")
     arguments = parser.parse_args()
     for path in filter(None, (arguments.json, arguments.plot)):
@@ -233,35 +244,41 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     target, processor = load_target()
     drafter = load_drafter(default_drafter(), target)
-    report = run_all(target, processor, drafter, arguments.prompts, arguments.max_new_tokens, arguments.repetitions)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    file: Path | None = arguments.json
+    report = json.loads(file.read_text()) if file and file.exists() else {}
+    wanted = [name for name in arguments.experiment or EXPERIMENTS if name not in report]
+    counts = arguments.prompts, arguments.max_new_tokens, arguments.repetitions
+    for name, numbers in run(wanted, target, processor, drafter, *counts):
+        report[name] = {"machine": machine_facts(target.dtype), **numbers}
+        print(name, json.dumps(numbers), flush=True)
+        if file:
+            file.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.plot:
-        draw(report, arguments.plot)
+        draw(report["change_of_domain"], arguments.plot)
 
 
-def run_all(
-    target: PreTrainedModel, processor: Any, drafter: Drafter, prompts: int, tokens: int, repetitions: int
-) -> dict[str, Any]:
-    """All experiments; each is printed when it is done."""
-    report: dict[str, Any] = {"machine": machine_facts(target.dtype)}
+def run(
+    names: Sequence[str],
+    target: PreTrainedModel,
+    processor: Any,
+    drafter: Drafter,
+    prompts: int,
+    tokens: int,
+    repetitions: int,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The experiments of `names` one after the other, each with its numbers."""
     own = _inputs(target, processor, list(open_source(Source("embedded", split="val", limit=prompts))))
     free = _inputs(target, processor, [Conversation([user_message(text)]) for text in FREE_QUESTIONS[:prompts]])
     stranger = random_drafter(drafter)
-    experiments = {
-        "busy_then_free": lambda: after_a_busy_request(target, drafter, own[:3], tokens, repetitions),
-        "random_drafter": lambda: against_generate(target, stranger, own, tokens, repetitions),
-        "random_drafter_sampled": lambda: against_generate(target, stranger, own, tokens, repetitions, 1.0),
-        "free_questions": lambda: against_generate(target, drafter, free, tokens, repetitions),
-        "free_questions_sampled": lambda: against_generate(target, drafter, free, tokens, repetitions, 1.0),
-        "own_domain": lambda: against_generate(target, drafter, own, tokens, repetitions),
-        "own_domain_sampled": lambda: against_generate(target, drafter, own, tokens, repetitions, 1.0),
-        "change_of_domain": lambda: change_of_domain(target, drafter, processor, own[0], tokens),
-    }
-    for name, experiment in experiments.items():
-        report[name] = experiment()
-        print(name, json.dumps(report[name]), flush=True)
-    return report
+    against = {"random_drafter": (stranger, own), "free_questions": (drafter, free), "own_domain": (drafter, own)}
+    for name in names:
+        if name == "busy_then_free":
+            yield name, after_a_busy_request(target, drafter, own[:3], tokens, repetitions)
+        elif name == "change_of_domain":
+            yield name, change_of_domain(target, drafter, processor, own[0], tokens)
+        else:
+            kind, temperature = name.removesuffix("_sampled"), float(name.endswith("_sampled"))
+            yield name, against_generate(target, *against[kind], tokens, repetitions, temperature)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 _SIZE, _DPI = (9.0, 3.6), 130  # inches, dots per inch
 
 
-def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Write the picture of `report["change_of_domain"]` to `path`, as PNG."""
-    seen, machine = report["change_of_domain"], report["machine"]
+def draw(seen: Mapping[str, Any], path: Path) -> None:
+    """Write the picture of the report's `change_of_domain` to `path`, as PNG."""
+    machine = seen["machine"]
     figure = Figure(figsize=_SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

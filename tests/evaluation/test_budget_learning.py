@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from hf_mmspec.evaluation import budget_learning
-from hf_mmspec.evaluation.budget_learning import Dictation, busy_machine, nothing_known, random_drafter, run_all
-from hf_mmspec.evaluation.budget_learning_plot import draw
+from hf_mmspec.evaluation.budget_learning import Dictation, busy_machine, nothing_known, random_drafter
 from hf_mmspec.generation import cost_cache, request_plan
 from hf_mmspec.generation.costs import CostRecord, ForwardCosts
 from tests.evaluation.tiny import tiny_drafter
@@ -23,16 +22,31 @@ RECORD = CostRecord(
 
 
 @pytest.fixture
-def report(target, processor, drafter, monkeypatch, tmp_path):
+def command(target, processor, drafter, monkeypatch, tmp_path):
+    """The command on tiny models, with the words that follow it."""
     monkeypatch.setattr(cost_cache, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(request_plan, "cost_record", lambda *models: RECORD)
     monkeypatch.setattr(budget_learning, "busy_machine", lambda programs: nullcontext())
     monkeypatch.setattr(budget_learning, "OTHER_DOMAIN", "Lorem ipsum dolor")
-    return run_all(target, processor, drafter, prompts=2, tokens=8, repetitions=1)
+    monkeypatch.setattr(budget_learning, "load_target", lambda: (target, processor))
+    monkeypatch.setattr(budget_learning, "load_drafter", lambda *_: drafter)
+    few = "--prompts 2 --max-new-tokens 8 --repetitions 1 --threads 1".split()
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["budget_learning", *few, *map(str, words)])
+        threads = torch.get_num_threads()
+        budget_learning.main()
+        torch.set_num_threads(threads)
+
+    return run
 
 
-def test_every_experiment_reports_and_the_picture_is_not_blank(report, tmp_path):
-    assert json.loads(json.dumps(report)) == report
+def test_every_experiment_reports_and_the_picture_is_not_blank(command, tmp_path):
+    file = tmp_path / "report" / "learning.json"
+    command("--json", file, "--plot", tmp_path / "plot.png")
+    report = json.loads(file.read_text())
+    assert tuple(report) == budget_learning.EXPERIMENTS
+    assert all(each["machine"]["dtype"] == "float32" for each in report.values())
     assert report["busy_then_free"]["after_busy_to_quiet"] > 0
     for name in ("random_drafter", "random_drafter_sampled", "free_questions", "own_domain"):
         assert len(report[name]["by_prompt"]) == 2 and report[name]["seconds_to_generate"] > 0
@@ -41,8 +55,17 @@ def test_every_experiment_reports_and_the_picture_is_not_blank(report, tmp_path)
     assert stop - start == len("Lorem ipsum dolor") and change["tokens"] == 2 * start + (stop - start)
     assert len(change["place"]) == len(change["levels"]) == len(change["accepted"])
     assert change["place"][-1] + change["accepted"][-1] + 1 == change["tokens"]
-    draw(report, tmp_path / "plot.png")
     assert len(Image.open(tmp_path / "plot.png").convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_a_file_keeps_what_was_done(command, tmp_path, capsys):
+    file = tmp_path / "learning.json"
+    command("--experiment", "random_drafter", "--json", file)
+    first = json.loads(file.read_text())
+    assert list(first) == ["random_drafter"]
+    command("--experiment", "random_drafter", "--experiment", "free_questions", "--json", file)
+    both = json.loads(file.read_text())
+    assert list(both) == ["random_drafter", "free_questions"] and both["random_drafter"] == first["random_drafter"]
 
 
 def test_a_dictated_answer_is_what_was_dictated():
