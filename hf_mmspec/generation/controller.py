@@ -175,8 +175,8 @@ class LearningPlan:
 
     def _try(self) -> DraftBudget:
         """A cheap branch, in the form that was asked for: the one that would give most where all of it is accepted."""
-        verify = self.costs.costs.verify_seconds
-        size = max(_TRIED, key=lambda tokens: tokens / verify(tokens))
+        seconds = self.costs.costs.round_seconds
+        size = max(_TRIED, key=lambda tokens: tokens / seconds(tokens, tokens - 1, 1))
         return DraftBudget(size - 1, 1, size, self._wishes.mode or "tree")
 
     def _should_see_a_plain_step(self) -> bool:

@@ -18,7 +18,7 @@ from hf_mmspec.modeling.binding import input_device
 from .cache import TreeCache
 from .cost_cache import Measured, fingerprints, remembered, revise
 from .drafting import Drafting
-from .few_rows import fast_for_few_rows, ways_of
+from .few_rows import fast_for_few_rows, ways_in, ways_of
 from .steadiness import Timings, take_turns
 from .tree_batch import TreeBatch
 from .tree_mask import LayerWindows, tree_attention_mask
@@ -108,20 +108,25 @@ class CostRecord:
 
 def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> CostRecord:
     """Measured once per machine, target, drafter and batch size (rounded up to a power of two), and kept in the
-    process and on disk; again where the machine was busy, at a later request."""
+    process and on disk; again where the machine was busy, at a later request.
+
+    Args:
+        target: the model, or the view of it that a request runs, which saves making one.
+    """
     rows = 1 << (rows - 1).bit_length()
     suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
+    target = fast_for_few_rows(target)
     alone, together = (key + suffix for key in fingerprints(target, drafter))
-    alone, together = alone + _other_ways(target), together + _other_ways(drafter)
+    alone, together = alone + _named(ways_in(target)), together + _named(ways_of(drafter))
     verify = remembered(alone, lambda: _steady_verify(target, rows), essential, _are_credible)
     draft = remembered(together, lambda: _steady_draft(target, drafter, rows), (0, *_WIDTHS))
     in_doubt = verify.in_doubt or draft.in_doubt
     return CostRecord(_combine(verify.numbers, draft.numbers), in_doubt, (alone, together), rows)
 
 
-def _other_ways(model: PreTrainedModel) -> str:
+def _named(ways: Mapping[int, str]) -> str:
     """For a file's name: how a few rows are multiplied, which changes what they cost."""
-    return "".join(f"-{way}" for way in sorted(set(ways_of(model).values())))
+    return "".join(f"-{way}" for way in sorted(set(ways.values())))
 
 
 def cached_costs(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> ForwardCosts:

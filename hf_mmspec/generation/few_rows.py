@@ -71,6 +71,11 @@ def fast_for_few_rows(model: PreTrainedModel) -> PreTrainedModel:
     return view
 
 
+def ways_in(view: PreTrainedModel) -> Mapping[int, Way]:
+    """The ways of a view; none where it is the model itself."""
+    return next((each.ways for each in view.modules() if isinstance(each, FewRowsLinear)), _NO_WAYS)
+
+
 def ways_of(model: PreTrainedModel) -> Mapping[int, Way]:
     """For each number of rows another way than the usual one, if it is faster: none on an accelerator, in half
     precision, with layers that are small, packed, compiled or patched, or where this machine does as well without."""
@@ -136,7 +141,7 @@ def _measure(layers: list[nn.Linear], way: Way, sizes: tuple[int, ...]) -> Measu
 
     timings = take_turns(runs, layers[0].weight.device, _REPETITIONS, is_wanted)
     least = timings.minima()
-    return Measured({size: least[way, size] / least["usual", size] for size in sizes}, timings.is_steady)
+    return Measured({size: least[way, size] / least["usual", size] for size in sizes}, timings.had_processor)
 
 
 def _in_one_way(layer: nn.Linear, way: Way, sizes: tuple[int, ...]) -> nn.Linear:

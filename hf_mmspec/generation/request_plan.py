@@ -26,6 +26,7 @@ def plan_budget(
     generation_config: GenerationConfig,
     tokens_left: int,
     rows: int = 1,
+    view: PreTrainedModel | None = None,
 ) -> Plan:
     """The plan for one request: its own wishes, then the drafter's `generation_config`, then what is learnt. For
     several rows it is one budget for all of them in each round, chosen for what those that are left cost.
@@ -37,6 +38,7 @@ def plan_budget(
             count where they are not None.
         tokens_left: most tokens that the answer can get.
         rows: batch size; the budget is each row's.
+        view: of the target, as the request runs it; made anew where it is not given.
 
     Raises:
         ValueError: a wish is out of range.
@@ -48,10 +50,10 @@ def plan_budget(
     if generation_config.do_sample:
         kind = "drawn" if wishes.mode == "chain" else "sampled"
     experience, greedy = experience_with(target, drafter, kind), not generation_config.do_sample
-    acceptance, record = LearnedAcceptance(experience.acceptance), cost_record(target, drafter)
+    acceptance, record = LearnedAcceptance(experience.acceptance), cost_record(view or target, drafter)
     make_switch = None if wishes.to_draft else partial(Switch, tokens_left, experience.trust)
     if rows > 1:
-        many = cost_record(target, drafter, rows)
+        many = cost_record(view or target, drafter, rows)
         costs = BatchCosts(many.rows, record.costs, many.costs)
         # Whether drafting pays for so many rows says nothing about one.
         remember = partial(hand_back, target, drafter, kind, trust=experience.trust)

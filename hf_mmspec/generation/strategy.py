@@ -93,7 +93,8 @@ def speculative_decoding(
     if compiled is not None and len(answers.rows) > 1:
         logger.warning_once("a compiled target runs uncompiled here where a batch has several rows.")
         compiled = None
-    plan = plan_budget(model, assistant_model, generation_config, answers.tokens_left, len(answers.rows))
+    view = plain if compiled is None else model
+    plan = plan_budget(model, assistant_model, generation_config, answers.tokens_left, len(answers.rows), view)
     cache_is_wanted = cache_is_users or bool(generation_config.return_dict_in_generate)
     feature_layers = assistant_model.feature_layers_of(model)
     with capture(plain.get_decoder(), feature_layers) as captured:
