@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--experiment", action="append", choices=EXPERIMENTS, help="repeat for several; all by default")
+    parser.add_argument("--experiment", action="append", choices=EXPERIMENTS, help="repeat for several")
     parser.add_argument("--json", type=Path, help="where to write the numbers; experiments in it stay as they are")
     parser.add_argument("--plot", type=Path, help="where to draw the answer whose domain changes, as PNG")
     arguments = parser.parse_args()

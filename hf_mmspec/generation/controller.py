@@ -19,6 +19,7 @@ from .switch import Switch
 PLAIN = DraftBudget(0, 1, 1)
 # Tokens of a try while drafting is off: enough to show that it would pay again, and cheap.
 _TRIED = range(2, 5)
+_LEAST_WASTE = 0.05  # of a step; less cannot be told from noise
 # The choice is made again when what it rests on has moved by these shares: the odds of acceptance, relative costs. It
 # takes a millisecond, so not in every round, and less often the longer the request.
 _ODDS_MOVED, _COSTS_MOVED = 0.15, 0.06
@@ -174,9 +175,15 @@ class LearningPlan:
         )
 
     def _try(self) -> DraftBudget:
-        """A cheap branch, in the form that was asked for: the one that would give most where all of it is accepted."""
-        seconds = self.costs.costs.round_seconds
-        size = max(_TRIED, key=lambda tokens: tokens / seconds(tokens, tokens - 1, 1))
+        """A cheap branch, in the form that was asked for: the one that gives most, where all of it is accepted, for
+        what it wastes where nothing is."""
+        costs = self.costs.costs
+        plain = costs.verify_seconds(1)
+
+        def wasted(tokens: int) -> float:
+            return max(costs.round_seconds(tokens, tokens - 1, 1) - plain, _LEAST_WASTE * plain)
+
+        size = max(_TRIED, key=lambda tokens: tokens / wasted(tokens))
         return DraftBudget(size - 1, 1, size, self._wishes.mode or "tree")
 
     def _should_see_a_plain_step(self) -> bool:

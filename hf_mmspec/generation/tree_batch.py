@@ -31,6 +31,9 @@ class TreeBatch:
     @classmethod
     def of(cls, trees: Sequence[DraftTree], spare: int = 0) -> "TreeBatch":
         """Side by side, in the order of the rows, with `spare` padding nodes at least."""
+        if spare == 0 and all(len(tree) == 1 for tree in trees):  # a plain step, which should cost no more than one
+            roots = torch.cat([tree.tokens for tree in trees])[:, None]
+            return cls(roots, torch.zeros_like(roots), torch.ones_like(roots, dtype=torch.bool)[..., None])
 
         def padded(columns: list[torch.Tensor], value: int = 0) -> torch.Tensor:
             return torch.nn.functional.pad(pad_rows(columns, value), (0, spare), value=value)

@@ -30,7 +30,7 @@ def command(target, processor, drafter, monkeypatch, tmp_path):
     monkeypatch.setattr(budget_learning, "OTHER_DOMAIN", "Lorem ipsum dolor")
     monkeypatch.setattr(budget_learning, "load_target", lambda: (target, processor))
     monkeypatch.setattr(budget_learning, "load_drafter", lambda *_: drafter)
-    few = "--prompts 2 --max-new-tokens 8 --repetitions 1 --threads 1".split()
+    few = ["--prompts", "2", "--max-new-tokens", "8", "--repetitions", "1", "--threads", "1"]
 
     def run(*words):
         monkeypatch.setattr("sys.argv", ["budget_learning", *few, *map(str, words)])

@@ -172,9 +172,9 @@ def test_a_busy_spell_changes_the_pace_and_nothing_else():
     assert forecast(plan.costs.costs, GOOD).budget.depth == pytest.approx(forecast(calm, GOOD).budget.depth, abs=2)
 
 
-@pytest.mark.parametrize("of_four, size", [(1.1, 4), (1.9, 3)])
-def test_a_try_stops_before_a_step_of_the_costs(of_four, size):
-    costs = ForwardCosts(((1, 1.0), (3, 1.05), (4, of_four), (8, 2.0)), 0.1, ((1, 0.1),))
+@pytest.mark.parametrize("of_four, level, size", [(1.06, 0.01, 4), (1.9, 0.01, 3), (1.06, 0.1, 2)])
+def test_a_try_stops_before_a_step_of_the_costs_and_where_drafting_is_dear(of_four, level, size):
+    costs = ForwardCosts(((1, 1.0), (3, 1.05), (4, of_four), (8, 2.0)), 0.1, ((1, level),))
     switch = Switch(100, trust=-1)
     plan = LearningPlan(LearnedCosts(costs), LearnedAcceptance(Acceptance.from_depths([0.1])), switch)
     switch.count_plain(2)
