@@ -1,8 +1,8 @@
 """A view of a float32 target or drafter that multiplies a few rows in the way that this machine does fastest.
 
 A tree is verified with 4 to 32 rows, and its levels are drafted with up to 10. For so few MKL's usual product takes up
-to four times as long as for one row; that of packed weights hardly longer, and the transposed one, `(W x^T)^T`, lies
-between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing of trees.
+to four times as long as for one row; with reordered weights 16 take little more than one, and the transposed product,
+`(W x^T)^T`, lies between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing of trees.
 """
 
 import time
@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 from hf_mmspec.modeling import Drafter
 
 from .cost_cache import Measured, fingerprints, remembered
-from .packed_weights import PackedWeight, size_for, sizes_with_room
+from .reordered_weights import ReorderedWeight, size_for, sizes_with_room
 from .steadiness import take_turns
 from .uncompiled import is_compiled, with_classes
 
-Way = Literal["turned", "packed"]
+Way = Literal["turned", "reordered"]
 SIZES = (16, 8, 32, 4)  # rows that are timed, the important ones first
 _LAYERS = 20  # besides the last one, the head; so many that a target's weights come from memory as in a forward
 _LEAST_WEIGHTS = 1_000_000  # of all layers; products of smaller ones are over before the way matters
@@ -35,7 +35,7 @@ class FewRowsLinear(nn.Linear):
     """`nn.Linear` that multiplies as many rows as are in `ways` in that way. Lives as long as a request."""
 
     ways: Mapping[int, Way]
-    packed: dict[int, PackedWeight]  # by size, as they were needed
+    reordered: dict[int, ReorderedWeight]  # by size, as they were needed
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`."""
@@ -46,9 +46,9 @@ class FewRowsLinear(nn.Linear):
         if way == "turned":
             return transposed_product(x, self.weight, self.bias)
         size = size_for(rows)
-        if size not in self.packed:
-            self.packed[size] = PackedWeight(self.weight, size)
-        return self.packed[size].product(x, self.bias)
+        if size not in self.reordered:
+            self.reordered[size] = ReorderedWeight(self.weight, size)
+        return self.reordered[size].product(x, self.bias)
 
 
 def transposed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -67,7 +67,7 @@ def fast_for_few_rows(model: PreTrainedModel) -> PreTrainedModel:
     view = with_classes(model, dict.fromkeys(_layers_of(model), FewRowsLinear))
     for layer in view.modules():
         if isinstance(layer, FewRowsLinear):
-            layer.__dict__.update(ways=ways, packed={})
+            layer.__dict__.update(ways=ways, reordered={})
     return view
 
 
@@ -86,7 +86,7 @@ def ways_of(model: PreTrainedModel) -> Mapping[int, Way]:
     if any("forward" in each.__dict__ or is_compiled(each) for each in model.modules()):
         return _NO_WAYS
     key, timed = fingerprints(model)[0], [*layers[:-1][:_LAYERS], layers[-1]]
-    possible: dict[Way, tuple[int, ...]] = {"turned": SIZES, "packed": _sizes_to_pack(layers)}
+    possible: dict[Way, tuple[int, ...]] = {"turned": SIZES, "reordered": _sizes_to_reorder(layers)}
     shares: dict[tuple[int, Way], float] = {}
     for way, sizes in possible.items():
         if sizes:
@@ -114,7 +114,7 @@ def _layers_of(model: PreTrainedModel) -> list[nn.Linear]:
     return [each for each in layers if each.weight.dtype == torch.float32 and each.weight.device.type == "cpu"]
 
 
-def _sizes_to_pack(layers: list[nn.Linear]) -> tuple[int, ...]:
+def _sizes_to_reorder(layers: list[nn.Linear]) -> tuple[int, ...]:
     most = max(sizes_with_room([layer.weight for layer in layers]), default=0)
     return tuple(size for size in SIZES if size <= most)
 
@@ -145,11 +145,11 @@ def _measure(layers: list[nn.Linear], way: Way, sizes: tuple[int, ...]) -> Measu
 
 
 def _in_one_way(layer: nn.Linear, way: Way, sizes: tuple[int, ...]) -> nn.Linear:
-    """The layer with these numbers of rows in that way. Its weight is an object of its own, so that what is packed for
-    the measurement goes with it."""
+    """The layer with these numbers of rows in that way. Its weight is an object of its own, so that what is reordered
+    for the measurement goes with it."""
     twin: FewRowsLinear = object.__new__(FewRowsLinear)
-    twin.__dict__ = {**layer.__dict__, "ways": dict.fromkeys(sizes, way), "packed": {}}
+    twin.__dict__ = {**layer.__dict__, "ways": dict.fromkeys(sizes, way), "reordered": {}}
     twin.__dict__["_parameters"] = {**layer._parameters, "weight": layer.weight.detach()}
     for size in sizes:
-        twin.forward(torch.ones(1, size, layer.in_features))  # packing is no part of a product
+        twin.forward(torch.ones(1, size, layer.in_features))  # reordering is no part of a product
     return twin

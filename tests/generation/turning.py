@@ -7,7 +7,7 @@ import pytest
 from hf_mmspec.generation import few_rows
 from hf_mmspec.generation.cost_cache import Measured
 
-WAYS = ("turned", "packed")
+WAYS = ("turned", "reordered")
 
 
 @contextmanager

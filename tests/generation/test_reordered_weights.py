@@ -1,4 +1,4 @@
-"""Packed weights multiply as the layer does, follow every change of it, and go when it goes."""
+"""Reordered weights multiply as the layer does, follow every change of it, and go when it goes."""
 
 import gc
 import threading
@@ -8,19 +8,19 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from hf_mmspec.generation import few_rows, packed_weights
-from hf_mmspec.generation.packed_weights import SIZES, PackedWeight, size_for, sizes_with_room
+from hf_mmspec.generation import few_rows, reordered_weights
+from hf_mmspec.generation.reordered_weights import SIZES, ReorderedWeight, size_for, sizes_with_room
 from hf_mmspec.modeling import ViSpecDrafter
 
 from . import tiny
 from .turning import turned
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="MKL packs the weights")
+pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="MKL reorders the weights")
 
 
-def assert_product(packed, layer, rows):
+def assert_product(reordered, layer, rows):
     x = torch.randn(1, rows, layer.in_features)
-    torch.testing.assert_close(packed.product(x, layer.bias), layer(x))
+    torch.testing.assert_close(reordered.product(x, layer.bias), layer(x))
 
 
 @torch.no_grad()
@@ -29,15 +29,15 @@ def assert_product(packed, layer, rows):
 @pytest.mark.parametrize("sizes", [(24, 40), (192, 576), (7, 3)])
 def test_the_product_is_that_of_the_layer(rows, bias, sizes):
     layer = nn.Linear(*sizes, bias=bias)
-    assert_product(PackedWeight(layer.weight, size_for(rows)), layer, rows)
+    assert_product(ReorderedWeight(layer.weight, size_for(rows)), layer, rows)
 
 
 @torch.no_grad()
 def test_any_shape_and_stride():
     layer = nn.Linear(24, 40)
-    packed = PackedWeight(layer.weight, 16)
+    reordered = ReorderedWeight(layer.weight, 16)
     for x in (torch.randn(24, 16).t(), torch.randn(2, 3, 24), torch.randn(3, 2, 24).transpose(0, 1)):
-        torch.testing.assert_close(packed.product(x, layer.bias), layer(x))
+        torch.testing.assert_close(reordered.product(x, layer.bias), layer(x))
 
 
 @torch.no_grad()
@@ -52,56 +52,56 @@ def test_any_shape_and_stride():
     ],
     ids=["all", "one number", "data", "rows swapped", "columns swapped"],
 )
-def test_a_changed_weight_is_packed_anew(change):
+def test_a_changed_weight_is_reordered_anew(change):
     layer = nn.Linear(24, 40)
-    PackedWeight(layer.weight, 16)
+    ReorderedWeight(layer.weight, 16)
     change(layer.weight)
-    assert_product(PackedWeight(layer.weight, 16), layer, 9)
+    assert_product(ReorderedWeight(layer.weight, 16), layer, 9)
 
 
 @torch.no_grad()
 def test_both_sizes_of_a_changed_weight():
     layer = nn.Linear(24, 40)
     for size in SIZES:
-        PackedWeight(layer.weight, size)
+        ReorderedWeight(layer.weight, size)
     layer.weight.add_(1.0)
     for size in SIZES:
-        assert_product(PackedWeight(layer.weight, size), layer, size)
+        assert_product(ReorderedWeight(layer.weight, size), layer, size)
 
 
 @torch.no_grad()
-def test_an_unchanged_weight_is_packed_once(monkeypatch):
+def test_an_unchanged_weight_is_reordered_once(monkeypatch):
     layer = nn.Linear(24, 40)
-    first = PackedWeight(layer.weight, 16)
-    assert PackedWeight(layer.weight, 16)._packed is first._packed
-    assert PackedWeight(layer.weight, 32)._packed is not first._packed
+    first = ReorderedWeight(layer.weight, 16)
+    assert ReorderedWeight(layer.weight, 16)._reordered is first._reordered
+    assert ReorderedWeight(layer.weight, 32)._reordered is not first._reordered
 
 
 @torch.no_grad()
 def test_another_number_of_threads():
     layer, before = nn.Linear(192, 576), torch.get_num_threads()
-    PackedWeight(layer.weight, 16)
+    ReorderedWeight(layer.weight, 16)
     torch.set_num_threads(3 - min(before, 2))
     try:
-        assert_product(PackedWeight(layer.weight, 16), layer, 16)
+        assert_product(ReorderedWeight(layer.weight, 16), layer, 16)
     finally:
         torch.set_num_threads(before)
 
 
 @torch.no_grad()
-def test_packed_forms_go_with_the_weight():
+def test_reordered_forms_go_with_the_weight():
     layer = nn.Linear(24, 40)
-    PackedWeight(layer.weight, 16)
-    before = len(packed_weights._packed)
+    ReorderedWeight(layer.weight, 16)
+    before = len(reordered_weights._reordered)
     del layer
     gc.collect()
-    assert len(packed_weights._packed) == before - 1
+    assert len(reordered_weights._reordered) == before - 1
 
 
 def test_under_inference_mode():
     with torch.inference_mode():
         layer = nn.Linear(24, 40)
-        assert_product(PackedWeight(layer.weight, 16), layer, 9)
+        assert_product(ReorderedWeight(layer.weight, 16), layer, 9)
 
 
 @torch.no_grad()
@@ -111,7 +111,7 @@ def test_threads_of_one_process():
     def work():
         try:
             for rows in (4, 16, 32) * 5:
-                assert_product(PackedWeight(layer.weight, size_for(rows)), layer, rows)
+                assert_product(ReorderedWeight(layer.weight, size_for(rows)), layer, rows)
         except Exception as error:
             failures.append(error)
 
@@ -126,11 +126,11 @@ def test_threads_of_one_process():
 @pytest.mark.parametrize("memory, sizes", [(7.9, ()), (8.0, (16,)), (15.9, (16,)), (16.0, (16, 32)), (1e3, (16, 32))])
 def test_as_many_sizes_as_memory_is_spared_for(memory, sizes, monkeypatch):
     weights = [torch.zeros(8, 4), torch.zeros(16, 2)]
-    monkeypatch.setattr(packed_weights, "_memory", lambda: int(memory * 256))
+    monkeypatch.setattr(reordered_weights, "_memory", lambda: int(memory * 256))
     assert sizes_with_room(weights) == sizes
 
 
-def test_nothing_is_packed_where_memory_is_unknown_or_mkl_is_missing(monkeypatch):
+def test_nothing_is_reordered_where_memory_is_unknown_or_mkl_is_missing(monkeypatch):
     weights = [torch.zeros(8, 4)]
     assert sizes_with_room(weights) == SIZES and sizes_with_room([]) == ()
     with monkeypatch.context() as patch:
@@ -143,14 +143,14 @@ def test_nothing_is_packed_where_memory_is_unknown_or_mkl_is_missing(monkeypatch
 def test_where_only_the_smaller_size_fits_more_rows_are_turned(monkeypatch):
     target = tiny.llava()
     weights = sum(layer.weight.nbytes for layer in few_rows._layers_of(target))
-    monkeypatch.setattr(packed_weights, "_memory", lambda: 8 * weights)
-    with turned("packed"):
-        assert few_rows.ways_of(target) == dict.fromkeys(range(4, 17), "packed")
+    monkeypatch.setattr(reordered_weights, "_memory", lambda: 8 * weights)
+    with turned("reordered"):
+        assert few_rows.ways_of(target) == dict.fromkeys(range(4, 17), "reordered")
 
 
 @torch.no_grad()
 def test_another_dtype_and_autocast_are_left_to_the_layer():
-    with turned("packed"):
+    with turned("reordered"):
         head = few_rows.fast_for_few_rows(tiny.llava()).get_output_embeddings()
     x = torch.randn(1, 8, head.in_features)
     usual = nn.functional.linear(x, head.weight)
@@ -161,7 +161,7 @@ def test_another_dtype_and_autocast_are_left_to_the_layer():
 
 
 def test_requests_around_training_and_merging():
-    """What was packed for one request is not what the next one multiplies with."""
+    """What was reordered for one request is not what the next one multiplies with."""
     target, inputs = tiny.llava(), tiny.llava_prompt(1)
     drafter = ViSpecDrafter.from_target(target)
     options = {"do_sample": False, "max_new_tokens": 10}
@@ -173,7 +173,7 @@ def test_requests_around_training_and_merging():
         assert torch.equal(model.generate(**inputs, **options, **shape, assistant_model=drafter), expected)
         return expected
 
-    with turned("packed"):
+    with turned("reordered"):
         first = assert_same(target)
         with torch.no_grad():
             for parameter in target.get_decoder().layers.parameters():
