@@ -2,7 +2,8 @@
 
 A tree is verified with 4 to 32 rows, and its levels are drafted with up to 10. For so few MKL's usual product takes up
 to four times as long as for one row; with reordered weights 16 take little more than one, and the transposed product,
-`(W x^T)^T`, lies between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing of trees.
+`(W x^T)^T`, lies between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing
+of trees.
 """
 
 import time
@@ -13,8 +14,6 @@ from typing import Literal
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-
-from hf_mmspec.modeling import Drafter
 
 from .cost_cache import Measured, fingerprints, remembered
 from .reordered_weights import ReorderedWeight, size_for, sizes_with_room
@@ -109,7 +108,8 @@ def _fastest(shares: Mapping[tuple[int, Way], float]) -> Mapping[int, Way]:
 
 def _layers_of(model: PreTrainedModel) -> list[nn.Linear]:
     """The plain linear layers of a drafter, or of a target's text decoder and its head, in float32 on a processor."""
-    parts = [model] if isinstance(model, Drafter) else [model.get_decoder(), model.get_output_embeddings()]
+    head = model.get_output_embeddings()  # a drafter says that it has none, whatever it drafts with
+    parts = [model] if head is None else [model.get_decoder(), head]
     layers = [module for part in parts for module in part.modules() if type(module) is nn.Linear]
     return [each for each in layers if each.weight.dtype == torch.float32 and each.weight.device.type == "cpu"]
 
