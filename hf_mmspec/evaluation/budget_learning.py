@@ -239,6 +239,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the numbers; experiments in it stay as they are")
     parser.add_argument("--plot", type=Path, help="where to draw the answer whose domain changes, as PNG")
     arguments = parser.parse_args()
+    names = arguments.experiment or EXPERIMENTS
+    if arguments.plot and "change_of_domain" not in names:
+        parser.error("--plot draws change_of_domain: add --experiment change_of_domain.")
     for path in filter(None, (arguments.json, arguments.plot)):
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     torch.set_num_threads(arguments.threads)
@@ -246,7 +249,7 @@ def main() -> None:
     drafter = load_drafter(default_drafter(), target)
     file: Path | None = arguments.json
     report = json.loads(file.read_text()) if file and file.exists() else {}
-    wanted = [name for name in arguments.experiment or EXPERIMENTS if name not in report]
+    wanted = [name for name in names if name not in report]
     counts = arguments.prompts, arguments.max_new_tokens, arguments.repetitions
     for name, numbers in run(wanted, target, processor, drafter, *counts):
         report[name] = {"machine": machine_facts(target.dtype), **numbers}

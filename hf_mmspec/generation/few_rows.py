@@ -120,6 +120,7 @@ def _sizes_to_reorder(layers: list[nn.Linear]) -> tuple[int, ...]:
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)  # what is timed is kept for requests without
 def _measure(layers: list[nn.Linear], way: Way, sizes: tuple[int, ...]) -> Measured:
     """The share of the usual product's seconds that `way` takes, by rows."""
     inputs = {size: [torch.ones(1, size, layer.in_features) for layer in layers] for size in sizes}

@@ -13,7 +13,7 @@ from hf_mmspec.generation.reordered_weights import SIZES, ReorderedWeight, size_
 from hf_mmspec.modeling import ViSpecDrafter
 
 from . import tiny
-from .turning import turned
+from .turning import WAYS, turned
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="MKL reorders the weights")
 
@@ -158,6 +158,14 @@ def test_another_dtype_and_autocast_are_left_to_the_layer():
     with torch.autocast("cpu", torch.bfloat16):
         given = head(x)
         assert given.dtype == torch.bfloat16 and torch.equal(given, nn.functional.linear(x, head.weight))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_measuring_knows_no_autocast(way):
+    layers = [nn.Linear(64, 96, bias=False)]
+    layers[0].forward = lambda x: pytest.fail("autocast") if torch.is_autocast_enabled("cpu") else x
+    with torch.autocast("cpu", torch.bfloat16):
+        few_rows._measure(layers, way, few_rows.SIZES)
 
 
 def test_requests_around_training_and_merging():
