@@ -4,7 +4,6 @@ What is reordered once stays beside the weights for as long as these live, in as
 operators are those of models that `torch.compile` froze. Knows nothing of models, trees or drafters.
 """
 
-import os
 import threading
 from collections.abc import Collection
 
@@ -12,7 +11,8 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 SIZES = (16, 32)  # rows; a weight is reordered for so many and no other number, so fewer are filled up with zeros
-_SHARE_OF_MEMORY = 1 / 8  # of what the machine has; more is not taken without being asked
+# Enough for drafters. Whole answers of a target gained nothing for as much memory again (docs/benchmarks.md).
+_MOST_BYTES = 96 << 20
 
 
 def size_for(rows: int) -> int:
@@ -37,11 +37,11 @@ class ReorderedWeight:
 
 
 def sizes_with_room(weights: Collection[torch.Tensor]) -> tuple[int, ...]:
-    """For how many rows `weights` may be reordered: none without MKL, else those that memory is spared for."""
+    """For how many rows `weights` may be reordered: none without MKL, else those that `_MOST_BYTES` are enough for."""
     if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")):
         return ()
     each = sum(weight.nbytes for weight in weights)
-    return SIZES[: int(_SHARE_OF_MEMORY * _memory() / each)] if each else ()
+    return SIZES[: _MOST_BYTES // each] if each else ()
 
 
 # A weight's product with a fixed vector, threads, and reordered forms by size, as of the last request.
@@ -63,11 +63,3 @@ def _up_to_date(weight: torch.Tensor, size: int) -> torch.Tensor:
     with _lock:
         _reordered[weight] = known
     return known[2][size]
-
-
-def _memory() -> int:
-    """Bytes of the machine; 0 where they cannot be asked for."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0

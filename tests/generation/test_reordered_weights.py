@@ -123,19 +123,16 @@ def test_threads_of_one_process():
     assert not failures
 
 
-@pytest.mark.parametrize("memory, sizes", [(7.9, ()), (8.0, (16,)), (15.9, (16,)), (16.0, (16, 32)), (1e3, (16, 32))])
-def test_as_many_sizes_as_memory_is_spared_for(memory, sizes, monkeypatch):
+@pytest.mark.parametrize("most, sizes", [(255, ()), (256, (16,)), (511, (16,)), (512, (16, 32)), (1 << 20, (16, 32))])
+def test_as_many_sizes_as_memory_is_spared_for(most, sizes, monkeypatch):
     weights = [torch.zeros(8, 4), torch.zeros(16, 2)]
-    monkeypatch.setattr(reordered_weights, "_memory", lambda: int(memory * 256))
+    monkeypatch.setattr(reordered_weights, "_MOST_BYTES", most)
     assert sizes_with_room(weights) == sizes
 
 
-def test_nothing_is_reordered_where_memory_is_unknown_or_mkl_is_missing(monkeypatch):
+def test_nothing_is_reordered_where_mkl_is_missing(monkeypatch):
     weights = [torch.zeros(8, 4)]
     assert sizes_with_room(weights) == SIZES and sizes_with_room([]) == ()
-    with monkeypatch.context() as patch:
-        patch.delattr("os.sysconf")
-        assert sizes_with_room(weights) == ()
     monkeypatch.setattr("torch.backends.mkl.is_available", lambda: False)
     assert sizes_with_room(weights) == ()
 
@@ -143,7 +140,7 @@ def test_nothing_is_reordered_where_memory_is_unknown_or_mkl_is_missing(monkeypa
 def test_where_only_the_smaller_size_fits_more_rows_are_turned(monkeypatch):
     target = tiny.llava()
     weights = sum(layer.weight.nbytes for layer in few_rows._layers_of(target))
-    monkeypatch.setattr(reordered_weights, "_memory", lambda: 8 * weights)
+    monkeypatch.setattr(reordered_weights, "_MOST_BYTES", weights)
     with turned("reordered"):
         assert few_rows.ways_of(target) == dict.fromkeys(range(4, 17), "reordered")
 
