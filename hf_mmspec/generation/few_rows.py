@@ -1,9 +1,8 @@
 """A view of a float32 target or drafter that multiplies a few rows in the way that this machine does fastest.
 
-A tree is verified with 4 to 32 rows, and its levels are drafted with up to 10. For so few MKL's usual product takes up
-to four times as long as for one row; with reordered weights 16 take little more than one, and the transposed product,
-`(W x^T)^T`, lies between. Which is the fastest is measured on the model's own layers, once per machine. Knows nothing
-of trees.
+A tree is verified with 4 to 32 rows, and its levels are drafted with up to 10. For so few MKL's usual product may take
+much longer than the transposed one, `(W x^T)^T`, or than one with reordered weights. Which is fastest is measured on
+the model's own layers, once per machine. Knows nothing of trees.
 """
 
 import time

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+from hf_mmspec.console import doctor
 from hf_mmspec.generation import few_rows
 from hf_mmspec.generation.cost_cache import Measured
 from hf_mmspec.generation.costs import cost_record
@@ -143,6 +145,15 @@ def test_other_targets_are_left_alone(change):
     target = change(tiny.llava())
     with turned():
         assert not ways_of(target) and fast_for_few_rows(target) is target
+
+
+def test_doctor_says_how_rows_are_multiplied():
+    console = Console(record=True, width=200)
+    with turned(rows_4=0.95), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "forget", lambda: None)
+        patch.setattr(doctor, "measure_verify", lambda *_, **__: {1: 0.01})
+        doctor.show_costs(console, tiny.llava())
+    assert "since it is faster: 5 to 32 turned" in console.export_text()
 
 
 def test_small_targets_are_not_even_measured(monkeypatch):
