@@ -28,11 +28,12 @@ class Experience:
 
     Args:
         acceptance: the rates so far.
-        trust: see `Switch`.
+        trust, waited: see `Switch`.
     """
 
     acceptance: Acceptance
     trust: int = 0
+    waited: float = 0.0
 
 
 _experience: WeakKeyDictionary[PreTrainedModel, WeakKeyDictionary[PreTrainedModel, dict[str, Experience]]] = (
@@ -49,7 +50,12 @@ def experience_with(target: PreTrainedModel, drafter: PreTrainedModel, kind: Kin
 
 
 def hand_back(
-    target: PreTrainedModel, drafter: PreTrainedModel, kind: Kind, learned: LearnedAcceptance, trust: int
+    target: PreTrainedModel,
+    drafter: PreTrainedModel,
+    kind: Kind,
+    learned: LearnedAcceptance,
+    trust: int,
+    waited: float = 0.0,
 ) -> None:
     """Keep what a request learnt, for requests of the same kind with the same models."""
     rates = learned.acceptance.by_rank
@@ -57,7 +63,7 @@ def hand_back(
     mixed = tuple(_mix(old, new, share) for old, new in zip(learned.start.by_rank, rates, strict=True))
     with _lock:
         kinds = _experience.setdefault(drafter, WeakKeyDictionary()).setdefault(target, {})
-        kinds[kind] = Experience(Acceptance(mixed, learned.start.max_levels), trust)
+        kinds[kind] = Experience(Acceptance(mixed, learned.start.max_levels), trust, waited)
 
 
 def forget_experience() -> None:

@@ -38,6 +38,7 @@ class Round:
         emitted: tokens, without those that were forced; of several rows, each row's on average.
         forced: nodes of a run that was known without drafting.
         is_tail: the answer's limit or end cut it short, so that it says nothing about other rounds.
+        reading: seconds in which the drafter read the prompt before it.
     """
 
     costs: RoundCosts
@@ -45,6 +46,7 @@ class Round:
     emitted: float
     forced: int = 0
     is_tail: bool = False
+    reading: float = 0.0
 
 
 class Plan(Protocol):
@@ -211,5 +213,6 @@ class LearningPlan:
         else:
             # A forced run is verified whether anything is drafted below it or not.
             drafted = replace(round_.costs, tokens=round_.costs.tokens - round_.forced)
-            switch.count_drafted(round_.emitted, self.costs.steps_of(drafted))
+            reading = round_.reading / self.costs.plain_seconds
+            switch.count_drafted(round_.emitted, self.costs.steps_of(drafted), reading)
         return switch.is_on and not was_on

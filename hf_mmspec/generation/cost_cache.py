@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.modeling.file_modes import follow_umask
 
-from .uncompiled import is_compiled
+from .uncompiled import is_compiled, modules_of
 
 _CHANGED = 0.05  # smaller corrections are not worth a write
 
@@ -144,7 +144,7 @@ def _facts(model: PreTrainedModel) -> list[str]:
     facts = [type(model).__name__, json.dumps(config, sort_keys=True, default=str)]
     has_weights = next(model.parameters(), None) is not None  # which dtype and device are read from
     facts += [str(model.dtype), str(model.device)] if has_weights else ["no weights"]
-    modules = list(model.modules())
+    modules = modules_of(model)
     facts += [str(model.config._attn_implementation), *_kinds_of_layers(modules)]
     return facts + ["compiled"] * any(map(is_compiled, modules))
 

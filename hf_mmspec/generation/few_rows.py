@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from .cost_cache import Measured, fingerprints, remembered
 from .reordered_weights import ReorderedWeight, size_for, sizes_with_room
 from .steadiness import take_turns
-from .uncompiled import is_compiled, with_classes
+from .uncompiled import is_compiled, modules_of, with_classes
 
 Way = Literal["turned", "reordered"]
 SIZES = (16, 8, 32, 4)  # rows that are timed, the important ones first
@@ -58,12 +58,12 @@ def transposed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 
 def fast_for_few_rows(model: PreTrainedModel) -> PreTrainedModel:
     """A view of `model` that shares its weights and multiplies few rows in `ways_of(model)`; the model itself where
-    there are none."""
-    ways = ways_of(model)
+    there are none, or where it is such a view."""
+    ways = _NO_WAYS if ways_in(model) else ways_of(model)
     if not ways:
         return model
     view = with_classes(model, dict.fromkeys(_layers_of(model), FewRowsLinear))
-    for layer in view.modules():
+    for layer in modules_of(view):
         if isinstance(layer, FewRowsLinear):
             layer.__dict__.update(ways=ways, reordered={})
     return view
@@ -71,7 +71,7 @@ def fast_for_few_rows(model: PreTrainedModel) -> PreTrainedModel:
 
 def ways_in(view: PreTrainedModel) -> Mapping[int, Way]:
     """The ways of a view; none where it is the model itself."""
-    return next((each.ways for each in view.modules() if isinstance(each, FewRowsLinear)), _NO_WAYS)
+    return next((each.ways for each in modules_of(view) if isinstance(each, FewRowsLinear)), _NO_WAYS)
 
 
 def ways_of(model: PreTrainedModel) -> Mapping[int, Way]:
@@ -81,7 +81,7 @@ def ways_of(model: PreTrainedModel) -> Mapping[int, Way]:
     if not layers or sum(layer.weight.numel() for layer in layers) < _LEAST_WEIGHTS:
         return _NO_WAYS
     # A forward of a module's own (accelerate's hooks, a user's patch) holds on to modules that no view replaces.
-    if any("forward" in each.__dict__ or is_compiled(each) for each in model.modules()):
+    if any("forward" in each.__dict__ or is_compiled(each) for each in modules_of(model)):
         return _NO_WAYS
     key, timed = fingerprints(model)[0], [*layers[:-1][:_LAYERS], layers[-1]]
     possible: dict[Way, tuple[int, ...]] = {"turned": SIZES, "reordered": _sizes_to_reorder(layers)}
@@ -109,7 +109,7 @@ def _layers_of(model: PreTrainedModel) -> list[nn.Linear]:
     """The plain linear layers of a drafter, or of a target's text decoder and its head, in float32 on a processor."""
     head = model.get_output_embeddings()  # a drafter says that it has none, whatever it drafts with
     parts = [model] if head is None else [model.get_decoder(), head]
-    layers = [module for part in parts for module in part.modules() if type(module) is nn.Linear]
+    layers = [module for part in parts for module in modules_of(part) if type(module) is nn.Linear]
     return [each for each in layers if each.weight.dtype == torch.float32 and each.weight.device.type == "cpu"]
 
 

@@ -59,9 +59,11 @@ def decode(
         budget = plan.next_budget(len(live))
         rows = [answers.rows[row] for row in live]
         levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
+        prefilled = speculation.seconds["prefill"]
         if drafting is not None and budget.limited_to(max(levels)).depth > 0 and not drafting.has_read_prompts:
             with speculation.timing("prefill"):
                 drafting.read_prompts()
+        reading = speculation.seconds["prefill"] - prefilled
         with speculation.round():
             waiting = 0 if drafting is None else drafting.waiting
             temperature = _proposal_temperature(budget, generation_config)
@@ -89,7 +91,7 @@ def decode(
                 _follow(drafting, [verified[index] for index in read], [walks[index] for index in read])
         # Steps through a run, and catching up, are no cost of another round.
         is_usual = waiting <= MOST_ROWS_OF_A_ROUND and not any(forced)
-        plan.learn(_round(speculation, budget.top_k, is_usual, rows, trees, walks, forced))
+        plan.learn(_round(speculation, budget.top_k, is_usual, reading, rows, trees, walks, forced))
         live = unfinished
     if drafting is not None and conversation is not None:
         with speculation.timing("draft"):
@@ -178,6 +180,7 @@ def _round(
     speculation: Speculation,
     top_k: int,
     is_usual: bool,
+    reading: float,
     rows: Sequence[Answer],
     trees: Sequence[DraftTree],
     walks: Sequence[tuple[list[int], list[int]]],
@@ -192,6 +195,7 @@ def _round(
         emitted=sum(len(path) - min(run, len(path) - 1) for path, run in zip(paths, forced, strict=True)),
         forced=max(forced),
         is_tail=any(row.finished for row in rows),
+        reading=reading,
     )
 
 

@@ -51,17 +51,17 @@ def plan_budget(
         kind = "drawn" if wishes.mode == "chain" else "sampled"
     experience, greedy = experience_with(target, drafter, kind), not generation_config.do_sample
     acceptance, record = LearnedAcceptance(experience.acceptance), cost_record(view or target, drafter)
-    make_switch = None if wishes.to_draft else partial(Switch, tokens_left, experience.trust)
+    make_switch = None if wishes.to_draft else partial(Switch, tokens_left, experience.trust, experience.waited)
     if rows > 1:
         many = cost_record(view or target, drafter, rows)
         costs = BatchCosts(many.rows, record.costs, many.costs)
         # Whether drafting pays for so many rows says nothing about one.
-        remember = partial(hand_back, target, drafter, kind, trust=experience.trust)
+        remember = partial(hand_back, target, drafter, kind, trust=experience.trust, waited=experience.waited)
         return BatchPlan(costs, acceptance, make_switch, wishes, greedy, remember)
 
     def keep(plan: LearningPlan, is_quiet: bool) -> None:
-        trust = plan.switch.trust_after() if plan.switch else experience.trust
-        hand_back(target, drafter, kind, plan.acceptance, trust)
+        switch = plan.switch or Switch(tokens_left, experience.trust, experience.waited)
+        hand_back(target, drafter, kind, plan.acceptance, switch.trust_after(), switch.waited)
         if is_quiet and plan.costs.rounds >= _ENOUGH_ROUNDS and not plan.costs.in_doubt:
             record.revise(plan.costs.costs)
 

@@ -5,7 +5,8 @@ Counts in plain decoding steps; knows neither models, nor clocks, nor what a rou
 While a request drafts, each round's gain (tokens minus seconds in steps) goes into an account with a ceiling. An empty
 account means that the last rounds have wasted what the ceiling allows: drafting goes off (a CUSUM test for a change).
 While it is off, a cheap round is tried after a gap, which doubles whenever trying did not help, and only while all
-waste of the request is a small share of it.
+waste of the request is a small share of it. Gaps go on from request to request, since
+short answers would pay for a try each.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _CEILING_SHARE, _LEAST_CEILING, _MOST_CEILING = 0.0125, 1.5, 2.5
 _EARNED_SHARE, _MOST_EARNED = 0.1, 2.0
 _FIRST_GAP, _MOST_GAP, _MOST_GAP_OF_EARNERS = 8, 128, 64  # tokens; earners have gained in this answer
 _WASTE = 0.01  # share of the answer's steps that tries may have cost in all
-_MOST_TRUST = 4  # requests that are remembered; after so many in vain the first try waits for 32 tokens
+_MOST_TRUST = 4  # requests that are remembered; after so many in vain the gap is the largest
 
 
 @dataclass
@@ -25,19 +26,20 @@ class Switch:
 
     Args:
         tokens_left: most tokens that the answer can get.
-        trust: how many of the latest requests in a row gained by drafting; negative, how many did not. Those start
-            with drafting off, and a first try after 2, 4, 8, ... tokens.
+        trust: how many of the latest requests in a row gained by drafting; negative, how many did not. After those
+            drafting starts off, and the first try comes 16, 32, 64 or 128 tokens behind the last one.
+        waited: tokens behind the last try, in requests before this one.
     """
 
     tokens_left: int
     trust: int = 0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         share = 1.0 if self.trust > 0 else _CEILING_SHARE
         self._base = min(max(share * self.tokens_left, _LEAST_CEILING), _MOST_CEILING)
         self._account = self._base
-        self._gap = _FIRST_GAP if self.trust >= 0 else 2 ** min(-self.trust, _MOST_TRUST + 1)
-        self._waited = 0.0
+        self._gap = _FIRST_GAP * 2 ** min(max(-self.trust, 0), _MOST_TRUST)
         self._net = self._wasted_by_tries = 0.0
         self._tokens = 0.0
         self.is_on = self.trust >= 0
@@ -45,7 +47,7 @@ class Switch:
     @property
     def tries(self) -> bool:
         """Whether it is off and the next round should try, cheaply, if drafting pays again."""
-        return not self.is_on and self._waited >= self._gap and self._wasted_by_tries <= _WASTE * self._tokens
+        return not self.is_on and self.waited >= self._gap and self._wasted_by_tries <= _WASTE * self._tokens
 
     @property
     def is_worried(self) -> bool:
@@ -59,20 +61,22 @@ class Switch:
     def count_plain(self, tokens: float = 1) -> None:
         """A round that drafted nothing."""
         self._tokens += tokens
-        self._waited += tokens
+        self.waited += tokens
 
-    def count_drafted(self, tokens: float, steps: float) -> None:
+    def count_drafted(self, tokens: float, steps: float, reading: float = 0.0) -> None:
         """A round that drafted.
 
         Args:
             tokens: that it emitted.
             steps: plain steps that its seconds would have been enough for.
+            reading: further ones for the prompt that the drafter read before. They say nothing about the next round,
+                but a try that fails has wasted them.
         """
         gain = tokens - steps
         self._tokens += tokens
         self._net += gain
         if not self.is_on:
-            self._tried(gain)
+            self._tried(gain, reading)
             return
         self._account = min(self._account + gain, self._ceiling)
         if self._account >= self._base:
@@ -82,7 +86,7 @@ class Switch:
 
     def turn_off(self) -> None:
         """Draft no more until a try succeeds."""
-        self.is_on, self._waited = False, 0.0
+        self.is_on, self.waited = False, 0.0
 
     def trust_after(self) -> int:
         """What the next request's `trust` should be."""
@@ -91,10 +95,10 @@ class Switch:
         step = 1 if self._net > 0 else -1
         return step * min(max(step * self.trust, 0) + 1, _MOST_TRUST)
 
-    def _tried(self, gain: float) -> None:
-        self._waited = 0.0
+    def _tried(self, gain: float, reading: float) -> None:
+        self.waited = 0.0
         most = _MOST_GAP_OF_EARNERS if self._net > 0 else _MOST_GAP
         self._gap = min(2 * self._gap, most)  # until the account has been full again
-        self._wasted_by_tries += max(-gain, 0.0)
+        self._wasted_by_tries += max(reading - gain, 0.0)
         if gain > 0:
             self.is_on, self._account = True, self._ceiling / 2

@@ -85,10 +85,30 @@ def test_a_good_try_switches_it_on_with_little_credit_and_gaps_start_again_once_
     assert gaps(switch, 1) == [8]
 
 
-@pytest.mark.parametrize("trust, first", [(-1, 2), (-2, 4), (-4, 16), (-9, 32)])
+@pytest.mark.parametrize("trust, first", [(-1, 16), (-2, 32), (-4, 128), (-9, 128)])
 def test_after_requests_in_vain_it_starts_off_and_tries_later(trust, first):
     switch = Switch(160, trust)
     assert not switch.is_on and gaps(switch, 1) == [first]
+
+
+def test_gaps_go_on_from_request_to_request():
+    first = Switch(60, trust=-4)
+    first.count_plain(60)
+    second = Switch(60, first.trust_after(), first.waited)
+    assert not first.tries and gaps(second, 1) == [68]
+
+
+def test_a_try_has_wasted_what_the_drafter_read_for_it_too():
+    cheap, dear = off(), off()
+    for switch in (cheap, dear):
+        switch.count_plain(20)
+    cheap.count_drafted(1, 1.2)
+    dear.count_drafted(1, 1.2, reading=1.0)
+    assert gaps(cheap, 1) == [16] and gaps(dear, 1)[0] > 90
+    while not dear.tries:
+        dear.count_plain()
+    dear.count_drafted(2, 1.2, reading=1.0)
+    assert dear.is_on
 
 
 def test_trust_counts_requests_in_a_row():
