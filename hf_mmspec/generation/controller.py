@@ -190,9 +190,9 @@ class LearningPlan:
 
     def _should_see_a_plain_step(self) -> bool:
         """Before it goes off, and where the pace is another than measured: what does a plain step take?"""
-        if self.switch is None or self.costs.plain_rounds > 0:
+        if self.switch is None:
             return False
-        return self.switch.is_worried or self.costs.wants_plain_step
+        return (self.switch.is_worried and self.costs.plain_step_was_long_ago) or self.costs.wants_plain_step
 
     def _survey(self) -> DraftBudget | None:
         """A tree of the size that has to be seen, every other round while the costs are in doubt."""

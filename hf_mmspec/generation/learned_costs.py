@@ -18,6 +18,7 @@ _NEAR = 1.25  # a tree of at most so much more or less is of that size
 _PATIENCE = 6  # rounds after which a size is given up: a drafter of few levels cannot fill it
 _STRANGE = 0.2  # seconds that far from the forecast, pace apart...
 _STRANGE_ROUNDS = 4  # ... in so many of the last eight rounds: the numbers are of another machine or another time
+_LONG_AGO = 32  # rounds
 _NOTHING = 1e-9  # seconds
 # A drafter that has to read more rows than this before it drafts pays for an earlier decision, not for this round.
 MOST_ROWS_OF_A_ROUND = 32
@@ -74,7 +75,7 @@ class LearnedCosts:
         self._surveyed = in_doubt or not may_explore
         self._has_shape = not in_doubt
         self.rounds = 0
-        self.plain_rounds = 0
+        self.plain_rounds, self._last_plain = 0, -_LONG_AGO
 
     @property
     def costs(self) -> ForwardCosts:
@@ -89,19 +90,25 @@ class LearnedCosts:
     @property
     def plain_seconds(self) -> float:
         """Of a step that drafts nothing."""
-        return self._verify.at(1) + self._overhead
+        return self.costs.verify_seconds(1) + self._overhead
 
     def steps_of(self, round_: RoundCosts) -> float:
         """Plain steps that a round of this shape is worth. What this one took does not count alone: a machine that is
         interrupted, or slower for a while, would seem to make drafting useless."""
         further = max(round_.levels - 1, 0) * self._level.at(round_.top_k)
         draft = self._first_level + further if round_.levels else 0.0
-        return (self._verify.at(round_.tokens) + draft + self._overhead) / self.plain_seconds
+        # a plain step takes no longer than a larger one, even where the last one was interrupted
+        return (self.costs.verify_seconds(round_.tokens) + draft + self._overhead) / self.plain_seconds
 
     @property
     def in_doubt(self) -> bool:
         """Whether sizes that were not seen are guesses."""
         return self._survey is not None
+
+    @property
+    def plain_step_was_long_ago(self) -> bool:
+        """Whether none was seen in the latest rounds."""
+        return self.rounds - self._last_plain >= _LONG_AGO
 
     @property
     def wants_plain_step(self) -> bool:
@@ -116,7 +123,8 @@ class LearnedCosts:
     def observe(self, round_: RoundCosts) -> None:
         """Learn from a round."""
         self.rounds += 1
-        self.plain_rounds += round_.tokens == 1
+        if round_.tokens == 1:
+            self.plain_rounds, self._last_plain = self.plain_rounds + 1, self.rounds
         surprise = self._verify.follow(round_.tokens, round_.verify)
         self._look_for_strangeness(surprise, is_first_plain=round_.tokens == 1 and self.plain_rounds == 1)
         if self._survey is not None:

@@ -43,6 +43,29 @@ def test_one_slow_round_is_hardly_believed():
     assert learned.costs.verify_seconds(8) < 1.1 * 1.2
 
 
+def test_an_interrupted_plain_step_does_not_make_drafts_seem_free():
+    """Else drafting would never go off where nothing is accepted: three tokens took less than that one step."""
+    costs = LearnedCosts(ForwardCosts(((1, 1.0), (3, 1.0), (4, 2.0), (8, 2.1), (32, 3.0)), 0.08, ((1, 0.04),)))
+    chain = RoundCosts(tokens=3, verify=1.0, draft=0.12, levels=2)
+    for _ in range(3):
+        costs.observe(chain)
+    for _ in range(3):
+        costs.observe(RoundCosts(tokens=1, verify=1.19))
+        costs.observe(chain)
+    assert costs.steps_of(chain) > 1.11
+
+
+def test_a_plain_step_is_wanted_again_after_a_while():
+    costs = LearnedCosts(ForwardCosts(((1, 1.0), (8, 2.0)), 0.1, ((1, 0.1),)))
+    assert costs.plain_step_was_long_ago
+    costs.observe(RoundCosts(tokens=1, verify=1.0))
+    for _ in range(31):
+        assert not costs.plain_step_was_long_ago
+        costs.observe(RoundCosts(tokens=2, verify=1.1))
+    costs.observe(RoundCosts(tokens=2, verify=1.1))
+    assert costs.plain_step_was_long_ago
+
+
 def test_sizes_are_learnt_one_by_one():
     true = {1: 1.0, 8: 1.3, 20: 1.6, 32: 1.8}
     learned, dice = LearnedCosts(START), random.Random(0)
