@@ -15,7 +15,7 @@ from dataclasses import dataclass
 # gained in earlier requests or in this one are forgiven more.
 _CEILING_SHARE, _LEAST_CEILING, _MOST_CEILING = 0.0125, 1.5, 2.5
 _EARNED_SHARE, _MOST_EARNED = 0.1, 2.0
-_FIRST_GAP, _MOST_GAP, _MOST_GAP_OF_EARNERS = 8, 128, 64  # tokens; earners have gained in this answer
+_FIRST_GAP, _MOST_GAP, _MOST_GAP_OF_EARNERS = 8, 128, 32  # tokens; earners have gained in this answer
 _WASTE = 0.01  # share of the answer's steps that tries may have cost in all
 _MOST_TRUST = 4  # requests that are remembered; after so many in vain the gap is the largest
 
