@@ -20,6 +20,7 @@ from .learned_acceptance import trials_of
 from .learned_costs import MOST_ROWS_OF_A_ROUND
 from .statistics import Speculation
 from .target import Target, Verified
+from .uncompiled import graphs_so_far
 
 
 def decode(
@@ -59,7 +60,7 @@ def decode(
         budget = plan.next_budget(len(live))
         rows = [answers.rows[row] for row in live]
         levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
-        prefilled = speculation.seconds["prefill"]
+        prefilled, graphs = speculation.seconds["prefill"], graphs_so_far()
         if drafting is not None and budget.limited_to(max(levels)).depth > 0 and not drafting.has_read_prompts:
             with speculation.timing("prefill"):
                 drafting.read_prompts()
@@ -89,9 +90,10 @@ def decode(
             read = left if conversation is None else [0]
             if read and drafting is not None:
                 _follow(drafting, [verified[index] for index in read], [walks[index] for index in read])
-        # Steps through a run, and catching up, are no cost of another round.
+        # Steps through a run, and catching up, are no cost of another round, and compiling hides all others.
         is_usual = waiting <= MOST_ROWS_OF_A_ROUND and not any(forced)
-        plan.learn(_round(speculation, budget.top_k, is_usual, reading, rows, trees, walks, forced))
+        if graphs_so_far() == graphs:
+            plan.learn(_round(speculation, budget.top_k, is_usual, reading, rows, trees, walks, forced))
         live = unfinished
     if drafting is not None and conversation is not None:
         with speculation.timing("draft"):

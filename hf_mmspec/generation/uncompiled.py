@@ -4,6 +4,7 @@ Knows how `torch.compile` leaves its marks on modules and nothing about requests
 buffers with its model and nothing else: hooks on it are its own, and the model never sees them.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any
@@ -16,6 +17,12 @@ def is_compiled(module: nn.Module) -> bool:
     """By `torch.compile(module)`, `module.compile()` or `module.forward = torch.compile(module.forward)`."""
     forward = module.__dict__.get("forward")
     return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None or _is_compiled_function(forward)
+
+
+def graphs_so_far() -> int:
+    """How many graphs Dynamo has made in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")  # loading it takes seconds, and then it has made none
+    return 0 if dynamo is None else dynamo.counters["stats"]["unique_graphs"]
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
