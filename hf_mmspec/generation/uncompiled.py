@@ -21,12 +21,12 @@ def is_compiled(module: nn.Module) -> bool:
 
 def graphs_so_far() -> int:
     """How many graphs Dynamo has made in this process."""
-    dynamo = sys.modules.get("torch._dynamo.utils")  # loading it takes seconds, and then it has made none
+    dynamo = sys.modules.get("torch._dynamo.utils")  # where it was never loaded it has made none
     return 0 if dynamo is None else dynamo.counters["stats"]["unique_graphs"]
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Those of `model.modules()`, in a tenth of its time: requests wait for it."""
+    """Those of `model.modules()`, without its generators within generators: requests wait for it."""
     found: dict[int, nn.Module] = {}
     waiting = [model]
     while waiting:
