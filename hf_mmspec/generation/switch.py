@@ -5,8 +5,8 @@ Counts in plain decoding steps; knows neither models, nor clocks, nor what a rou
 While a request drafts, each round's gain (tokens minus seconds in steps) goes into an account with a ceiling. An empty
 account means that the last rounds have wasted what the ceiling allows: drafting goes off (a CUSUM test for a change).
 While it is off, a cheap round is tried after a gap, which doubles whenever trying did not help, and only while all
-waste of the request is a small share of it. Gaps go on from request to request, since
-short answers would pay for a try each.
+waste of the request is a small share of it. Gaps go on from request to request, since short answers would pay for a
+try each.
 """
 
 from dataclasses import dataclass
