@@ -3,8 +3,10 @@
 Prints to a rich console; what is measured and what the words mean is in `hf_mmspec.evaluation`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.data import Conversations, Source
 from hf_mmspec.evaluation import loading
-from hf_mmspec.evaluation.bench import Settings, run_bench
+from hf_mmspec.evaluation.bench import Results, Settings, run_bench
 from hf_mmspec.evaluation.contenders import contenders_with
 from hf_mmspec.evaluation.drafters import Entry, load_drafters
 from hf_mmspec.evaluation.machine import machine_facts
@@ -27,6 +29,7 @@ from hf_mmspec.evaluation.processors import active_processors
 from hf_mmspec.evaluation.prompts import Prompts, collect_prompts, split_of
 from hf_mmspec.evaluation.report import make_report, write_json
 from hf_mmspec.quantise import quantisation_of
+from hf_mmspec.whole_file import write_whole
 
 _MEMORY_TOKENS = 128
 _SHOWN = ("drafter", "task", "T", "L", "decode", "end to end", "identical")
@@ -70,30 +73,49 @@ class Files:
 
 
 def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
-    """Measure all contenders, print the table and write the files that are asked for; returns the report."""
+    """Measure all contenders, print the table and write the files that are asked for; returns the report.
+
+    JSON and Markdown are written after every task too, with what is known so far: a bench that is killed is not lost.
+    """
     files.make_folders()
     draw = _plotter() if files.plots else None  # matplotlib may be missing: better known before than after
-    with console.status("loading the models") as status:
+    with told(console) as say:
+        say("loading the models")
         target, processor = loading.load_target(run.model, run.dtype, run.quantize)
         contenders = contenders_with(load_drafters(run.entries, target), run.settings.budgets, run.settings.batch)
-        status.update("reading the prompts")
+        say("reading the prompts")
         prompts = collect_prompts(target, processor, run.sources, run.settings.samples, run.settings.tasks)
         run.settings.check_tasks(prompts.by_task)
-        status.update("warming up")
-        results = [
-            run_bench(target, processor, contenders, prompts.by_task, run.settings, temperature, status.update)
-            for temperature in run.settings.temperatures
-        ]
-        status.update("peak memory, in processes of their own")
-        ratios = _memory(run, console) if run.memory else {}
-    packed = quantisation_of(target)
-    machine = {**machine_facts(target.dtype, target.device), "quantization": packed, "memory_method": METHOD}
-    report = make_report(results, run.settings, machine, ratios, _found(run, target, prompts))
+        found = _found(run, target, prompts)
+        machine = {**machine_facts(target.dtype, target.device), **_how(target)}
+        results = list[Results]()
+
+        def keep(newest: Results) -> None:
+            so_far = f"so far {', '.join(newest.image_tokens)} at T = {newest.temperature:g}"
+            _write(make_report([*results, newest], run.settings, machine, found=found, unfinished=so_far), files)
+
+        say("warming up")
+        for temperature in run.settings.temperatures:
+            results.append(
+                run_bench(target, processor, contenders, prompts.by_task, run.settings, temperature, say, keep)
+            )
+        ratios = _memory(run, console, say) if run.memory else {}
+    report = make_report(results, run.settings, machine, ratios, found)
     _print(report, console)
     _write(report, files)
     if draw is not None and files.plots is not None:
         console.print("plots: " + ", ".join(str(path) for path in draw(report, files.plots)), soft_wrap=True)
     return report
+
+
+@contextmanager
+def told(console: Console) -> Iterator[Callable[[str], None]]:
+    """What is being done: beside a spinner on a terminal, else a line each on stderr, since a bench takes long."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield partial(Console(stderr=True).print, highlight=False, markup=False)
 
 
 def _plotter() -> Any:
@@ -102,7 +124,8 @@ def _plotter() -> Any:
     return draw_plots
 
 
-def _memory(run: Run, console: Console) -> dict[str, float]:
+def _memory(run: Run, console: Console, say: Callable[[str], None]) -> dict[str, float]:
+    say("peak memory, in processes of their own")
     source = replace(run.options, data=run.settings.data[0])
     question = Question(run.model, run.dtype, _MEMORY_TOKENS, source, run.quantize, run.settings.batch)
     try:
@@ -110,6 +133,11 @@ def _memory(run: Run, console: Console) -> dict[str, float]:
     except MeasurementError as error:  # the rest took much longer to measure, and is not lost for it
         console.print(f"[yellow]{escape(str(error))}[/yellow]")
         return {}
+
+
+def _how(target: PreTrainedModel) -> dict[str, Any]:
+    """What the machine's facts do not say about the measurement."""
+    return {"quantization": quantisation_of(target), "memory_method": METHOD}
 
 
 def _found(run: Run, target: PreTrainedModel, prompts: Prompts) -> dict[str, Any]:
@@ -146,4 +174,4 @@ def _write(report: dict[str, Any], files: Files) -> None:
     if files.json is not None:
         write_json(report, files.json)
     if files.markdown is not None:
-        files.markdown.write_text(to_markdown(report))
+        write_whole(files.markdown, to_markdown(report))

@@ -86,6 +86,15 @@ class Results:
     growth: dict[str, float]
     image_tokens: dict[str, list[int]]
 
+    @classmethod
+    def empty(cls, contenders: Sequence[str], temperature: float) -> "Results":
+        """Nothing measured yet."""
+
+        def by_name() -> dict[str, Any]:
+            return {name: {} for name in contenders}
+
+        return cls(temperature, by_name(), by_name(), by_name(), growth={}, image_tokens={})
+
 
 def run_bench(
     target: PreTrainedModel,
@@ -95,38 +104,54 @@ def run_bench(
     settings: Settings,
     temperature: float = 0.0,
     progress: Callable[[str], None] = lambda text: None,
+    keep: Callable[[Results], None] = lambda results: None,
 ) -> Results:
     """Measure `contenders`, of which the first is the stock baseline, on `target`.
 
     Args:
         progress: told in a few words what is being run.
+        keep: given the results so far, whenever the tasks in them were measured equally often: a bench takes long.
     """
     batches = {task: in_batches(target, processor, each, settings.batch) for task, each in prompts.items()}
     for contender, batch in itertools.product(contenders, _one_of_each_size(batches)):
         # kernels, memory and the automatic draft budget are paid for outside of the clock
         answer(target, batch.inputs, contender, _WARM_UP_TOKENS, temperature)
-    runs: dict[str, dict[str, list[list[Run]]]] = {each.name: {task: [] for task in prompts} for each in contenders}
+    results = Results.empty([each.name for each in contenders], temperature)
     growth: dict[str, list[float]] = {}
     for repetition, task in itertools.product(range(settings.repetitions), prompts):
         progress(f"{task} at T = {temperature:g}: repetition {repetition + 1} of {settings.repetitions}")
         limit = settings.task_max_new_tokens.get(task, settings.max_new_tokens)
         taken = _take_turns(target, batches[task], contenders, limit, temperature)
-        for name, calls in taken.items():
-            runs[name][task].append(calls)
+        _add(results, task, prompts[task], taken, processor)
+        if temperature == 0:
+            _check(results, task, batches[task], target)
         for name, measured in _verify_growth(target, taken, settings.batch).items():
             growth.setdefault(name, []).append(measured)
-    progress("checking every answer")
-    return Results(
-        temperature=temperature,
-        runs=runs,
-        differences={
-            name: _differences(target, batches, runs[STOCK], by_task) if temperature == 0 else {}
-            for name, by_task in runs.items()
-        },
-        accuracy={name: _accuracy(processor, prompts, by_task) for name, by_task in runs.items()},
-        growth={name: median(measured) for name, measured in growth.items()},
-        image_tokens={task: [prompt.image_tokens for prompt in members] for task, members in prompts.items()},
-    )
+        results.growth = {name: median(measured) for name, measured in growth.items()}
+        if repetition == 0 or task == list(prompts)[-1]:
+            keep(results)
+    return results
+
+
+def _add(
+    results: Results, task: str, prompts: Sequence[Prompt], taken: Mapping[str, list[Run]], processor: Any
+) -> None:
+    """A repetition more of a task; grades are the first one's."""
+    results.image_tokens[task] = [prompt.image_tokens for prompt in prompts]
+    for name, calls in taken.items():
+        results.runs[name].setdefault(task, []).append(calls)
+        if task not in results.accuracy[name]:
+            results.accuracy[name][task] = _accuracy(processor, prompts, calls)
+
+
+def _check(results: Results, task: str, batches: Sequence[Batch], target: PreTrainedModel) -> None:
+    """Compare the newest repetition of a task with the baseline's first, since repeating greedy decoding must change
+    nothing. A prompt's first difference stays."""
+    baseline = results.runs[STOCK][task][0]
+    for name, by_task in results.runs.items():
+        found = _differences(target, batches, baseline, by_task[task][-1])
+        earlier = results.differences[name].get(task, [None] * len(found))
+        results.differences[name][task] = [old or new for old, new in zip(earlier, found, strict=True)]
 
 
 def _one_of_each_size(batches: Mapping[str, Sequence[Batch]]) -> list[Batch]:
@@ -151,39 +176,23 @@ def _take_turns(
 
 
 def _differences(
-    target: PreTrainedModel,
-    batches: Mapping[str, Sequence[Batch]],
-    baseline: dict[str, list[list[Run]]],
-    ours: dict[str, list[list[Run]]],
-) -> dict[str, list[Difference | None]]:
-    """The first difference of every prompt, over all repetitions: repeating greedy decoding must change nothing. Rows
-    of a batch are compared with the same rows of the baseline's; the target judges each of them alone."""
-    return {
-        task: [
-            _first_difference(target, prompt, baseline[task][0][call], [calls[call] for calls in ours[task]], row)
-            for call, batch in enumerate(each)
-            for row, prompt in enumerate(batch.prompts)
-        ]
-        for task, each in batches.items()
-    }
+    target: PreTrainedModel, batches: Sequence[Batch], baseline: Sequence[Run], ours: Sequence[Run]
+) -> list[Difference | None]:
+    """The first difference of every prompt. Rows of a batch are compared with the same rows of the baseline's; the
+    target judges each of them alone."""
+    return [
+        find_difference(target, prompt.inputs, baseline[call].rows[row], ours[call].rows[row])
+        for call, batch in enumerate(batches)
+        for row, prompt in enumerate(batch.prompts)
+    ]
 
 
-def _first_difference(
-    target: PreTrainedModel, prompt: Prompt, baseline: Run, repeated: Sequence[Run], row: int
-) -> Difference | None:
-    found = (find_difference(target, prompt.inputs, baseline.rows[row], run.rows[row]) for run in repeated)
-    return next(filter(None, found), None)
-
-
-def _accuracy(processor: Any, prompts: PromptsByTask, runs: dict[str, list[list[Run]]]) -> dict[str, float | None]:
-    """Mean grade by task."""
-    accuracy: dict[str, float | None] = {}
-    for task, members in prompts.items():
-        grading = [prompt.conversation.grading for prompt in members]
-        texts = processor.batch_decode([row for run in runs[task][0] for row in run.rows], skip_special_tokens=True)
-        grades = [grade(dict(each), text)["score"] for each, text in zip(grading, texts, strict=True) if each]
-        accuracy[task] = sum(grades) / len(grades) if len(grades) == len(members) else None
-    return accuracy
+def _accuracy(processor: Any, prompts: Sequence[Prompt], calls: Sequence[Run]) -> float | None:
+    """Mean grade; None where some prompt has no grading."""
+    grading = [prompt.conversation.grading for prompt in prompts]
+    texts = processor.batch_decode([row for run in calls for row in run.rows], skip_special_tokens=True)
+    grades = [grade(dict(each), text)["score"] for each, text in zip(grading, texts, strict=True) if each]
+    return sum(grades) / len(grades) if len(grades) == len(prompts) else None
 
 
 def _verify_growth(target: PreTrainedModel, taken: dict[str, list[Run]], batch: int = 1) -> dict[str, float]:

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hf_mmspec.whole_file import write_whole
+
 from .bench import Results, Settings
 from .budget_choice import budget_choices
 from .contenders import STOCK
@@ -49,6 +51,7 @@ def make_report(
     machine: dict[str, Any],
     memory_ratios: Mapping[str, float] | None = None,
     found: Mapping[str, Any] | None = None,
+    unfinished: str | None = None,
 ) -> dict[str, Any]:
     """The whole report as plain data, see `DEFINITIONS` for its words.
 
@@ -56,6 +59,8 @@ def make_report(
         results: one for each temperature.
         memory_ratios: peak memory over that of the target alone, by contender, where it was measured.
         found: what was found out about the settings (`processors`, `skipped`, `drafters`), for `settings`.
+        unfinished: how far a bench is that still runs, which becomes a warning; groups of tasks that are not all there
+            are left out.
     """
     rows: list[dict[str, Any]] = []
     summary: dict[str, dict[str, Any]] = {}
@@ -75,7 +80,10 @@ def make_report(
         "machine": machine,
         "settings": {**asdict(settings), "baseline": STOCK, **(found or {})},
         "definitions": DEFINITIONS,
-        "warnings": [warning for each in results for warning in _repetition_warnings(each)],
+        "warnings": [
+            *([f"not finished: {unfinished}"] if unfinished else []),
+            *(warning for each in results for warning in _repetition_warnings(each)),
+        ],
         "rows": rows,
         "summary": summary,
     }
@@ -84,9 +92,10 @@ def make_report(
 def _rows_of(results: Results, name: str, settings: Settings, ratio: float | None) -> list[dict[str, Any]]:
     """A row for each task, then for each group of tasks, then for all of them."""
     tasks = list(results.image_tokens)
+    groups = [group for group in settings.together if set(group) <= set(tasks)]
     return [
         *(make_row(results, name, [task], ratio) for task in tasks),
-        *(make_row(results, name, group, ratio, label=" + ".join(group)) for group in settings.together),
+        *(make_row(results, name, group, ratio, label=" + ".join(group)) for group in groups),
         make_row(results, name, tasks, ratio),
     ]
 
@@ -97,9 +106,9 @@ def summary_name(drafter: str, temperature: float) -> str:
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:
-    """Valid JSON: numbers that do not exist are null."""
+    """Valid JSON, whole or not at all: numbers that do not exist are null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(report), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(_without_nan(report), indent=1, allow_nan=False) + "\n")
 
 
 def _shortened(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,17 @@ import json
 
 import pytest
 import torch
+from rich.console import Console
 
+from hf_mmspec.console import bench as flow
+from hf_mmspec.data import Source
 from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.evaluation import bench as protocol
+from hf_mmspec.evaluation import loading
 from hf_mmspec.evaluation.bench import Settings, run_bench
 from hf_mmspec.evaluation.budgets import GRID, expand_budgets, parse_budget
 from hf_mmspec.evaluation.contenders import LOOP, PROMPT_LOOKUP, STOCK, Clock, Contender, Run, answer, contenders_with
+from hf_mmspec.evaluation.drafters import Entry
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import to_markdown
 from hf_mmspec.evaluation.prompts import collect_prompts, open_data
@@ -214,6 +219,42 @@ def test_the_largest_size_is_timed_early_so_that_the_rest_lies_between(target, m
     growth = protocol._verify_growth(target, rows)
     assert asked == [1, 32, 16, 8, 4]
     assert growth == pytest.approx({"a": 1.3, "b": 1.7, "c": 2.5, "d": 4.1})
+
+
+def test_results_are_kept_when_all_tasks_in_them_were_measured_equally_often(target, processor, prompts):
+    seen = []
+
+    def keep(found):
+        seen.append({task: len(repetitions) for task, repetitions in found.runs[STOCK].items()})
+
+    two = {task: prompts[task][:1] for task in ("scene", "chart")}
+    settings = Settings(repetitions=2, max_new_tokens=3)
+    run_bench(target, processor, [Contender(STOCK)], two, settings, keep=keep)
+    assert seen == [{"scene": 1}, {"scene": 1, "chart": 1}, {"scene": 2, "chart": 2}]
+
+
+def test_a_killed_bench_leaves_what_it_has_measured(target, processor, drafter, monkeypatch, tmp_path, capsys):
+    turns = protocol._take_turns
+
+    def killed_in_the_second_task(*arguments):
+        if (tmp_path / "bench.json").exists():
+            raise KeyboardInterrupt
+        return turns(*arguments)
+
+    monkeypatch.setattr(protocol, "_take_turns", killed_in_the_second_task)
+    monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
+    monkeypatch.setattr(loading, "load_drafter", lambda *_: drafter)
+    tasks = ("scene", "chart")
+    settings = Settings(tasks=tasks, samples=1, repetitions=1, max_new_tokens=3, together=(tasks,))
+    run = flow.Run(None, "auto", [Entry("vispec", "d")], settings, open_data(["embedded"], 1), Source(""))
+    with pytest.raises(KeyboardInterrupt):
+        flow.show_bench(run, Console(), flow.Files(tmp_path / "bench.json", tmp_path / "bench.md"))
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert {row["task"] for row in report["rows"]} == {"scene"}
+    assert report["warnings"][0] == "not finished: so far scene at T = 0"
+    assert "not finished" in (tmp_path / "bench.md").read_text()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["bench.json", "bench.md"]
+    assert "scene at T = 0: repetition 1 of 1" in capsys.readouterr().err
 
 
 def test_json_is_valid_and_complete(report, tmp_path):

@@ -19,6 +19,8 @@ import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
+from hf_mmspec.whole_file import write_whole
+
 from ..disk import full_disk_explained, insist_on_room
 
 MANIFEST = "distil.json"
@@ -260,9 +262,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def write_json(file: Path, data: Any) -> None:
     """Atomically: the file is whole or not there."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(data, indent=1) + "\n")
-    os.replace(partial, file)
+    write_whole(file, json.dumps(data, indent=1) + "\n")
 
 
 def row_bytes(row: Mapping[str, Any]) -> int:
