@@ -139,11 +139,6 @@ def _sizes(rows: int) -> tuple[int, ...]:
     return _SIZES if rows == 1 else tuple(size for size in _BATCH_SIZES if size <= max(_MOST_TOKENS // rows, 4))
 
 
-def measure_costs(target: PreTrainedModel, drafter: PreTrainedModel) -> ForwardCosts:
-    """Time the forwards of `target` and `drafter` now, with random text over a cache of `CONTEXT` tokens."""
-    return _combine(measure_verify(target), _draft_numbers(_time_draft(target, drafter).medians()))
-
-
 def measure_verify(
     target: PreTrainedModel, sizes: Iterable[int] = _SIZES, time_limit: float = _TIME_LIMIT, rows: int = 1
 ) -> dict[int, float]:

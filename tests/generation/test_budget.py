@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from hf_mmspec.generation import cost_cache, costs, request_plan
 from hf_mmspec.generation.budget import Acceptance, choose_budget, expected_length, forecast
-from hf_mmspec.generation.costs import CostRecord, ForwardCosts, measure_costs, measure_verify
+from hf_mmspec.generation.costs import CostRecord, ForwardCosts, measure_verify
 from hf_mmspec.generation.request_plan import plan_budget
 from hf_mmspec.generation.steadiness import Timings
 from hf_mmspec.modeling import DraftBudget, ViSpecDrafter
@@ -233,11 +233,11 @@ def paper_machine(monkeypatch):
 
 @pytest.mark.parametrize("family", [llava, qwen])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_measuring_works_on_every_family_and_leaves_no_trace(family, attention):
+def test_measuring_works_on_every_family_and_leaves_no_trace(family, attention, own_cache):
     target = family(attention)
     drafter = untrained(target)
     random_state, attributes = torch.get_rng_state(), set(vars(target)) | set(vars(target.model))
-    measured = measure_costs(target, drafter)
+    measured = costs.cached_costs(target, drafter)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert set(vars(target)) | set(vars(target.model)) == attributes
     assert measured.verify_seconds(1) > 0 and measured.first_level > 0
@@ -252,7 +252,7 @@ def test_slow_target_is_timed_at_the_essential_sizes_only():
 def test_answers_do_not_change_by_measuring(own_cache):
     target, inputs = qwen(), llava_prompt(images=0)
     before = target.generate(**inputs, max_new_tokens=8, do_sample=False)
-    measure_costs(target, untrained(target))
+    costs.cached_costs(target, untrained(target))
     assert torch.equal(before, target.generate(**inputs, max_new_tokens=8, do_sample=False))
 
 
