@@ -158,7 +158,7 @@ def choose_budget(
         return budget  # a sampled chain knows neither, see `sample_chain`
     most_levels = acceptance.max_levels or _DEPTHS[-1]
     budget = _for_easy_rounds(budget, depth is None, total_tokens is None, most_levels)
-    return _with_thresholds(budget, speed, costs, greedy)
+    return _with_prices(budget, speed, costs, greedy)
 
 
 @dataclass(frozen=True)
@@ -280,11 +280,11 @@ def _for_easy_rounds(budget: DraftBudget, depth_is_free: bool, size_is_free: boo
     return replace(budget, depth=depth, total_tokens=depth + 1 if size_is_free and budget.mode == "chain" else size)
 
 
-def _with_thresholds(budget: DraftBudget, speed: float, costs: ForwardCosts, greedy: bool) -> DraftBudget:
-    """What a level and n nodes have to promise at `speed` tokens per second. v may have steps, so a level is charged
-    for a node by the slope of v over the upper half of the tree, and sizes are compared as wholes. The threshold of
-    levels is not lowered for greedy targets: around it the speed hardly changes, and fewer levels leave more of the
-    round to the target."""
+def _with_prices(budget: DraftBudget, speed: float, costs: ForwardCosts, greedy: bool) -> DraftBudget:
+    """With what a level and n nodes have to promise at `speed` tokens per second: a level's threshold, nodes' prices.
+    v may have steps, so a level is charged for a node by the slope of v over the upper half of the tree, and sizes are
+    compared as wholes. The threshold of levels is not lowered for greedy targets: around it the speed hardly changes,
+    and fewer levels leave more of the round to the target."""
     sizes = range(1, budget.total_tokens + 1)
     plain = costs.verify_seconds(1)
     # rounding may let interpolated seconds fall

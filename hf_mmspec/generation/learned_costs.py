@@ -75,7 +75,7 @@ class LearnedCosts:
         self._surveyed = in_doubt or not may_explore
         self._has_shape = not in_doubt
         self.rounds = 0
-        self.plain_rounds, self._last_plain = 0, -_LONG_AGO
+        self._last_plain: int | None = None  # the number of that round
 
     @property
     def costs(self) -> ForwardCosts:
@@ -108,13 +108,13 @@ class LearnedCosts:
     @property
     def plain_step_was_long_ago(self) -> bool:
         """Whether none was seen in the latest rounds."""
-        return self.rounds - self._last_plain >= _LONG_AGO
+        return self._last_plain is None or self.rounds - self._last_plain >= _LONG_AGO
 
     @property
     def wants_plain_step(self) -> bool:
         """Whether the machine's pace has changed, or only that of the sizes that were seen: a step of plain decoding
         would tell."""
-        return self._may_explore and self.plain_rounds == 0 and abs(self._verify.pace - 1) > _STRANGE
+        return self._may_explore and self._last_plain is None and abs(self._verify.pace - 1) > _STRANGE
 
     def survey_size(self) -> int | None:
         """The number of tokens that the next round should have, so that a doubt can end; None where there is none."""
@@ -123,10 +123,10 @@ class LearnedCosts:
     def observe(self, round_: RoundCosts) -> None:
         """Learn from a round."""
         self.rounds += 1
-        if round_.tokens == 1:
-            self.plain_rounds, self._last_plain = self.plain_rounds + 1, self.rounds
         surprise = self._verify.follow(round_.tokens, round_.verify)
-        self._look_for_strangeness(surprise, is_first_plain=round_.tokens == 1 and self.plain_rounds == 1)
+        self._look_for_strangeness(surprise, is_first_plain=round_.tokens == 1 and self._last_plain is None)
+        if round_.tokens == 1:
+            self._last_plain = self.rounds
         if self._survey is not None:
             self._survey.note(round_)
             if self._survey.wanted is None:
