@@ -1,7 +1,8 @@
 """Which dtype this machine multiplies small matrices in fastest: asked by measuring, not by vendor names.
 
-Its border: one decision. What counts is one row and eight rows together (decoding and verifying a
-draft).
+Its border: one decision. What counts is one row, eight and thirty-two together: decoding, verifying a small draft and
+a large one. Without units for it, bfloat16 may be as fast as float32 in a few rows, which wait for memory, and takes
+twice as long for many.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import torch
 from hf_mmspec.generation.steadiness import Timings, take_turns
 
 _WIDTH = 1536
-_REPEATS = 12
+_REPEATS = 8
 _DTYPES = (torch.bfloat16, torch.float32)
-_ROWS = (1, 8)
+_ROWS = (1, 8, 32)
 _TRIES = 3
 
 
@@ -27,10 +28,11 @@ class _Unsteady(Exception):
 
 
 def fast_dtype() -> torch.dtype:
-    """torch.bfloat16 where its 1-row and 8-row products together take less time than float32's, else torch.float32.
+    """torch.bfloat16 where its products of 1, 8 and 32 rows together take less time than those of torch.float32, else
+    that.
 
-    With CUDA the answer is torch.bfloat16 if the device supports it. Takes about 0.1 s once per process; up to 0.3 s,
-    and again the next time, while the machine is busy with other work.
+    With CUDA the answer is torch.bfloat16 if the device supports it. Takes some tenths of a second once per process;
+    three times that, and again the next time, while the machine is busy with other work.
     """
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
