@@ -35,8 +35,9 @@ def to_markdown(report: dict[str, Any]) -> str:
 
 def machine_line(machine: dict[str, Any]) -> str:
     """Processor, threads, dtype and versions in a sentence."""
+    threads = machine["threads"]
     return (
-        f"{machine.get('accelerator') or machine['cpu']}, {machine['threads']} threads, "
+        f"{machine.get('accelerator') or machine['cpu']}, {threads} thread{'' if threads == 1 else 's'}, "
         f"{machine.get('quantization') or 'weights'} in {machine['dtype']}, "
         f"AMX: {_yes(machine['amx'])}, AVX512-BF16: {_yes(machine['avx512_bf16'])}, "
         f"revision {machine['git_revision']}, torch {machine['versions']['torch']}, "
