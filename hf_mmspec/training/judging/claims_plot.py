@@ -19,8 +19,8 @@ _PANEL, _COLUMNS, _DPI = (4.6, 3.2), 3, 110  # inches, dots per inch
 
 
 def draw_claims(kept: Cells, file: Path) -> None:
-    """Write the picture as PNG: means over seeds, bars from the least to the largest. Claims of which
-    less than two arms were run are left out."""
+    """Write the picture as PNG: means over seeds, bars from the least to the largest. Claims of which less
+    than two arms were run are left out."""
     measured = {cell["arm"] for cell in kept.cells}
     claims = [claim for claim in CLAIMS.values() if len(measured & set(claim.arms)) > 1]
     rows, columns = math.ceil(len(claims) / _COLUMNS), min(len(claims), _COLUMNS)
