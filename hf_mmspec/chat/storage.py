@@ -6,14 +6,12 @@ Knows messages only: caches are not kept, the first turn after loading reads the
 import base64
 import io
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_mmspec.data import PictureError, open_picture
-from hf_mmspec.modeling.file_modes import follow_umask
+from hf_mmspec.whole_file import write_whole
 
 _FORMAT = "hf_mmspec.chat"
 _ROLES = ("system", "user", "assistant")
@@ -30,18 +28,7 @@ def write(path: Path, messages: Sequence[dict[str, Any]]) -> None:
         OSError: the file cannot be written; what was there stays.
     """
     content = {"format": _FORMAT, "version": 1, "messages": [_packed(message) for message in messages]}
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        partial = Path(file.name)
-        try:
-            json.dump(content, file, ensure_ascii=False, indent=1)
-            file.close()
-            follow_umask(partial)
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -27,9 +27,11 @@ from hf_mmspec.evaluation.markdown import settings_lines, summary_lines, table_r
 from hf_mmspec.evaluation.memory import METHOD, MeasurementError, Question, peak_memory_ratios
 from hf_mmspec.evaluation.processors import active_processors
 from hf_mmspec.evaluation.prompts import Prompts, collect_prompts, split_of
-from hf_mmspec.evaluation.report import make_report, write_json
+from hf_mmspec.evaluation.report import make_report
+from hf_mmspec.modeling import Drafter
+from hf_mmspec.modeling.int8_linear import has_int8_weights
 from hf_mmspec.quantise import quantisation_of
-from hf_mmspec.whole_file import write_whole
+from hf_mmspec.whole_file import write_json, write_whole
 
 _MEMORY_TOKENS = 128
 _SHOWN = ("drafter", "task", "T", "L", "decode", "end to end", "identical")
@@ -82,11 +84,12 @@ def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
     with told(console) as say:
         say("loading the models")
         target, processor = loading.load_target(run.model, run.dtype, run.quantize)
-        contenders = contenders_with(load_drafters(run.entries, target), run.settings.budgets, run.settings.batch)
+        drafters = load_drafters(run.entries, target)
+        contenders = contenders_with(drafters, run.settings.budgets, run.settings.batch)
         say("reading the prompts")
         prompts = collect_prompts(target, processor, run.sources, run.settings.samples, run.settings.tasks)
         run.settings.check_tasks(prompts.by_task)
-        found = _found(run, target, prompts)
+        found = _found(run, target, drafters, prompts)
         machine = {**machine_facts(target.dtype, target.device), **_how(target)}
         results = list[Results]()
 
@@ -140,13 +143,15 @@ def _how(target: PreTrainedModel) -> dict[str, Any]:
     return {"quantization": quantisation_of(target), "memory_method": METHOD}
 
 
-def _found(run: Run, target: PreTrainedModel, prompts: Prompts) -> dict[str, Any]:
+def _found(
+    run: Run, target: PreTrainedModel, drafters: Mapping[str, Drafter], prompts: Prompts
+) -> dict[str, Any]:
     """What the settings turned out to mean."""
     first = next(iter(prompts.by_task.values()))[0]
     return {
         "model": run.model,
         "model_is_local": run.model is not None and Path(run.model).exists(),
-        "drafters": [asdict(entry) for entry in run.entries],
+        "drafters": [{**asdict(entry), "int8": has_int8_weights(drafters[entry.name])} for entry in run.entries],
         "splits": {data: split_of(data, run.settings.split) for data in run.settings.data},
         "prompts": {task: len(members) for task, members in prompts.by_task.items()},
         "skipped": dict(prompts.skipped),
@@ -172,6 +177,6 @@ def _print(report: dict[str, Any], console: Console) -> None:
 
 def _write(report: dict[str, Any], files: Files) -> None:
     if files.json is not None:
-        write_json(report, files.json)
+        write_json(files.json, report)
     if files.markdown is not None:
         write_whole(files.markdown, to_markdown(report))

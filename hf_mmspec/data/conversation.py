@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
+
 from .picture_file import open_picture
 
 
@@ -70,11 +72,16 @@ def model_inputs(processor: Any, conversations: Sequence[Conversation], padding_
 
     Raises:
         PictureError: a picture cannot be opened.
+        ValueError: the processor or its chat template refuses a conversation.
     """
-    return processor.apply_chat_template(
-        [conversation.opened() for conversation in conversations],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        processor_kwargs={"padding": True, "padding_side": padding_side, "return_tensors": "pt"},
-    )
+    opened = [conversation.opened() for conversation in conversations]
+    try:
+        return processor.apply_chat_template(
+            opened,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            processor_kwargs={"padding": True, "padding_side": padding_side, "return_tensors": "pt"},
+        )
+    except TemplateError as error:  # templates raise it themselves, for example where a role has no place in them
+        raise ValueError(f"the chat template refuses this conversation: {error}") from error

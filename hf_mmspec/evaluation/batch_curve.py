@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.data import Conversation, Source, model_inputs, open_source
 from hf_mmspec.generation import Speculation
+from hf_mmspec.whole_file import write_json
 
 from .contenders import STOCK, Contender, answer
 from .identity import find_difference
@@ -73,7 +74,7 @@ def measure_point(
     for repetition in range(repetitions):
         for index in (0, 1) if repetition % 2 == 0 else (1, 0):
             runs[index].append(answer(target, inputs, pair[index], max_new_tokens))
-    rates = [median(run.decode_tokens / run.decode_seconds for run in each) for each in runs]
+    rates = [median(decode_rate([run]) for run in each) for each in runs]
     seconds = [median(run.seconds for run in each) for each in runs]
     speculation = runs[1][0].speculation or Speculation()
     drafted = speculation.drafted
@@ -126,7 +127,7 @@ def main() -> None:
     machine = machine_facts(target.dtype, target.device)
     report = {"machine": machine, "data": arguments.data, "points": [asdict(point) for point in points]}
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
 
 
 if __name__ == "__main__":

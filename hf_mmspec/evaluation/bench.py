@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.demo import grade
+from hf_mmspec.generation.acceptance_memory import forget_experience
 from hf_mmspec.generation.costs import ForwardCosts, measure_verify
 
 from .batches import Batch, in_batches
@@ -121,7 +122,9 @@ def run_bench(
     for repetition, task in itertools.product(range(settings.repetitions), prompts):
         progress(f"{task} at T = {temperature:g}: repetition {repetition + 1} of {settings.repetitions}")
         limit = settings.task_max_new_tokens.get(task, settings.max_new_tokens)
-        taken = _take_turns(target, batches[task], contenders, limit, temperature)
+        if task == next(iter(prompts)):
+            forget_experience()  # what the repetition before has learnt of these very prompts
+        taken = _take_turns(target, batches[task], contenders, limit, temperature, first=repetition)
         _add(results, task, prompts[task], taken, processor)
         if temperature == 0:
             _check(results, task, batches[task], target)
@@ -164,11 +167,12 @@ def _take_turns(
     contenders: Sequence[Contender],
     max_new_tokens: int,
     temperature: float,
+    first: int = 0,
 ) -> dict[str, list[Run]]:
-    """One call for every batch by every contender; who comes first changes from batch to batch."""
+    """One call for every batch by every contender, `first` beginning; who does changes from batch to batch."""
     calls: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for index, batch in enumerate(batches):
-        shift = index % len(contenders)
+        shift = (index + first) % len(contenders)
         for contender in (*contenders[shift:], *contenders[:shift]):
             torch.manual_seed(index)  # sampled answers are the same in every repetition
             calls[contender.name].append(answer(target, batch.inputs, contender, max_new_tokens, temperature))

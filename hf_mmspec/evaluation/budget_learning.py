@@ -25,6 +25,7 @@ from hf_mmspec.data.conversation import Conversation, model_inputs, user_message
 from hf_mmspec.generation.acceptance_memory import forget_experience
 from hf_mmspec.generation.cost_cache import forget_in_process
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.whole_file import write_json
 
 from .budget_learning_plot import draw
 from .contenders import Contender, Run, answer
@@ -217,8 +218,7 @@ def random_drafter(drafter: Drafter) -> Drafter:
 
 
 def _speed(target: PreTrainedModel, prompts: Sequence[Inputs], contender: Contender, tokens: int) -> float:
-    runs = [answer(target, inputs, contender, tokens) for inputs in prompts]
-    return sum(run.decode_tokens for run in runs) / sum(run.decode_seconds for run in runs)
+    return decode_rate([answer(target, inputs, contender, tokens) for inputs in prompts])
 
 
 def _per_token(run: Run) -> float:
@@ -226,7 +226,7 @@ def _per_token(run: Run) -> float:
 
 
 def _inputs(target: PreTrainedModel, processor: Any, conversations: Sequence[Conversation]) -> list[Inputs]:
-    return [model_inputs(processor, [each]).to(target.device, target.dtype) for each in conversations]
+    return [to_target(model_inputs(processor, [each]), target) for each in conversations]
 
 
 def main() -> None:
@@ -252,10 +252,10 @@ def main() -> None:
     wanted = [name for name in names if name not in report]
     counts = arguments.prompts, arguments.max_new_tokens, arguments.repetitions
     for name, numbers in run(wanted, target, processor, drafter, *counts):
-        report[name] = {"machine": machine_facts(target.dtype), **numbers}
+        report[name] = {"machine": machine_facts(target.dtype, target.device), **numbers}
         print(name, json.dumps(numbers), flush=True)
         if file:
-            file.write_text(json.dumps(report, indent=1) + "\n")
+            write_json(file, report)
     if arguments.plot:
         draw(report["change_of_domain"], arguments.plot)
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.modeling import Drafter, DraftTree
+from hf_mmspec.whole_file import write_json
 
 from .budgets import parse_budget
 from .contenders import Contender, answer
@@ -104,17 +105,17 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     target, processor = load_target()
     drafter = load_drafter(default_drafter(), target)
-    report: dict = {"machine": machine_facts(target.dtype)}
+    report: dict = {"machine": machine_facts(target.dtype, target.device)}
     for temperature in (0.0, 1.0):
         torch.manual_seed(0)
         nodes = []
-        for conversation in open_source(Source("embedded", split="val", limit=3 * arguments.samples)):
+        for conversation in open_source(Source("embedded", split="val", limit=len(TASKS) * arguments.samples)):
             inputs = model_inputs(processor, [conversation]).to(target.device, target.dtype)
             nodes += observe(target, drafter, inputs, temperature, arguments.max_new_tokens)
         report[f"temperature {temperature}"] = {"exponent": fit_exponent(nodes), "bins": table(nodes)}
         print(json.dumps(report[f"temperature {temperature}"]), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
 
 
 if __name__ == "__main__":

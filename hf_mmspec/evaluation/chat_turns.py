@@ -22,6 +22,7 @@ from hf_mmspec.chat import Chat
 from hf_mmspec.chat.prompt import render
 from hf_mmspec.demo import samples
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.whole_file import write_json
 
 from .contenders import Clock
 from .loading import default_drafter, load_drafter, load_target
@@ -214,7 +215,7 @@ def main() -> None:
         print(json.dumps(row))
     print(json.dumps(report["first_token_ratio"]))
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
 
 
 if __name__ == "__main__":

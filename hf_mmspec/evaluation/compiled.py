@@ -18,6 +18,7 @@ from transformers import CompileConfig, PreTrainedModel
 
 from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.modeling import Drafter
+from hf_mmspec.whole_file import write_json
 
 from .contenders import STOCK, Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
@@ -38,7 +39,7 @@ class Measured:
     def summary(self, stock: "Measured") -> dict[str, Any]:
         """Medians over the prompts: decode-only tokens/s, its ratio to stock on the same prompt, L, and how many
         answers are stock's."""
-        speeds, stock_speeds = ([run.decode_tokens / run.decode_seconds for run in m.runs] for m in (self, stock))
+        speeds, stock_speeds = ([decode_rate([run]) for run in m.runs] for m in (self, stock))
         lengths = [run.speculation.acceptance_length for run in self.runs if run.speculation is not None]
         return {
             "decode_tokens_per_second": median(speeds),
@@ -73,7 +74,7 @@ def contenders(
 def measure(
     target: PreTrainedModel, asked: list[Contender], prompts: list[dict[str, torch.Tensor]], tokens: int
 ) -> dict[str, Measured]:
-    """All contenders on all prompts, in turns, greedy."""
+    """All contenders on all prompts, taking turns, greedy; who comes first changes from prompt to prompt."""
     measured = {contender.name: Measured() for contender in asked}
     for contender in asked:
         before = counters["stats"]["unique_graphs"]
@@ -82,8 +83,9 @@ def measure(
         measured[contender.name].graphs = counters["stats"]["unique_graphs"] - before
         first = measured[contender.name].first_seconds
         print(f"{contender.name}: first answers {first:.0f} s, {measured[contender.name].graphs} graphs", flush=True)
-    for inputs in prompts:
-        for contender in asked:
+    for number, inputs in enumerate(prompts):
+        shift = number % len(asked)
+        for contender in (*asked[shift:], *asked[:shift]):
             measured[contender.name].runs.append(answer(target, inputs, contender, tokens))
     return measured
 
@@ -107,7 +109,7 @@ def main() -> None:
     options = {"backend": arguments.backend, "mode": arguments.mode if arguments.backend == "inductor" else None}
     compiled_drafter.compile(**options)
     prompts = [
-        dict(model_inputs(processor, [conversation]).to(target.device, target.dtype))
+        to_target(model_inputs(processor, [conversation]), target)
         for conversation in open_source(Source("embedded", split="test", limit=arguments.samples))
     ]
     asked = contenders(drafter, compiled_drafter, options, arguments.contender or ())
@@ -116,7 +118,7 @@ def main() -> None:
     report["contenders"] = {name: each.summary(measured[STOCK]) for name, each in measured.items()}
     print(json.dumps(report["contenders"], indent=1), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
 
 
 if __name__ == "__main__":

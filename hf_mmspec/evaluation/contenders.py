@@ -5,6 +5,7 @@ Runs one call of `generate` at a time; compares nothing.
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,11 @@ def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = ()
         batch: prompts per call; prompt lookup takes part where it is 1, which is all that it can do.
     """
     asked = {f" {text}": parse_budget(text) for text in budgets}
+
+    def entered(drafter: Drafter, budget: Mapping[str, Any]) -> dict[str, Any]:
+        """What is learnt about acceptance is kept by drafter: a copy, of the same weights, learns for itself."""
+        return {"assistant_model": copy(drafter) if budget else drafter, **budget}
+
     lookup = [Contender(PROMPT_LOOKUP, {"prompt_lookup_num_tokens": _LOOKUP_TOKENS})]
     first = next(iter(drafters.values()))
     return [
@@ -49,7 +55,7 @@ def contenders_with(drafters: Mapping[str, Drafter], budgets: Sequence[str] = ()
         Contender(LOOP, {"assistant_model": first, "draft_depth": 0}),
         *(lookup if batch == 1 else []),
         *(
-            Contender(f"{name}{suffix}", {"assistant_model": drafter, **budget})
+            Contender(f"{name}{suffix}", entered(drafter, budget))
             for name, drafter in drafters.items()
             for suffix, budget in {"": {}, **asked}.items()
         ),

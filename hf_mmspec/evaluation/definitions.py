@@ -22,7 +22,7 @@ DEFINITIONS = {
     "and prefill included; image preprocessing and tokenisation are outside on both sides.",
     "time_to_first_token": "Seconds from the call of `generate` to the first emission: image or video encoding and "
     "the target's prefill (the drafter reads the prompt afterwards). Median over prompts and repetitions.",
-    "interval": "95 % bootstrap over prompts and repetitions (1,000 draws, fixed seed).",
+    "interval": "95 % bootstrap over prompts, and over the repetitions of each (1,000 draws, fixed seed).",
     "batch": "Prompts of one task that a call of `generate` answers together, padded on the left; the last call of a "
     "task may hold fewer. Stock `generate` answers the same batches. L is then the mean over rounds and the rows that "
     "were in them, tokens are those of all rows without padding, a step gives each row a token, and every row is "
@@ -32,8 +32,9 @@ DEFINITIONS = {
     "budgets that were measured beside it, and the first over the second. The fastest of many is flattered by noise.",
     "verify_growth": "v: seconds that a round spends in the target's forward over the tree, relative to the seconds "
     "of a step of stock `generate`; from the rounds and runs that were timed.",
-    "loop_efficiency": "decode_speedup * v / L, which with this v is the share of verification in the time of a "
-    "round: 1.0 means that drafting and host work cost nothing.",
+    "loop_efficiency": "The share of verification in the time of a round: 1.0 means that drafting and host work cost "
+    "nothing. It is decode_speedup * v / L with this v, but for the drafter's reading of the prompt, which decoding "
+    "pays for once and no round does.",
     "verify_growth_measured": "v measured apart: the target's forward over as many tokens as the mean tree has (root "
     "included) relative to one token, over a cache of 300 tokens, in the same process; the median of measurements "
     "between the tasks.",

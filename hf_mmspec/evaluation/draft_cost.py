@@ -18,6 +18,7 @@ from torch import nn
 
 from hf_mmspec.demo import fast_dtype
 from hf_mmspec.modeling import FAMILIES, BorrowedParts, DraftBudget, Drafter, TargetPrompt
+from hf_mmspec.whole_file import write_json, write_whole
 
 from .machine import machine_facts
 from .markdown import markdown_table
@@ -208,9 +209,9 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     report = {"machine": machine_facts(dtype, device), "budget": asdict(budget), "rows": rows}
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
     if arguments.markdown:
-        arguments.markdown.write_text(to_markdown(rows))
+        write_whole(arguments.markdown, to_markdown(rows))
 
 
 if __name__ == "__main__":

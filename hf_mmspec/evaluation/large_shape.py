@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel, Qwen2_5_VLConfig, Qwen2_
 
 from hf_mmspec.modeling import FAMILIES, Drafter
 from hf_mmspec.quantise import WORDS, packing
+from hf_mmspec.whole_file import write_json
 
 from .machine import machine_facts
 
@@ -206,7 +207,7 @@ def main() -> None:
     report = {"machine": machine, "layers": arguments.layers, "quantization": arguments.quantize, **found}
     print(json.dumps(report, indent=1))
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
 
 
 if __name__ == "__main__":

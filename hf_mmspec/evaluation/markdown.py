@@ -54,6 +54,8 @@ def settings_lines(settings: dict[str, Any]) -> list[str]:
     if limits := settings.get("task_max_new_tokens"):
         apart = ", ".join(f"{task} {count}" for task, count in limits.items())
         lines.append(f"* Answers end after {settings['max_new_tokens']} new tokens ({apart}).")
+    if rounded := [each["name"] for each in settings.get("drafters", []) if each.get("int8")]:
+        lines.append(f"* Drafters rounded to int8, which was faster when they were loaded: {', '.join(rounded)}.")
     for temperature, names in settings.get("processors", {}).items():
         lines.append(f"* Logits processors at T = {temperature}: {', '.join(names) or 'none'}.")
     for reason, count in settings.get("skipped", {}).items():

@@ -61,14 +61,16 @@ def speedup(
 def interval(
     rate: Callable[[Sequence[Run]], float], runs: Sequence[Sequence[Run]], baseline: Sequence[Sequence[Run]]
 ) -> tuple[float, float]:
-    """95 % interval of `speedup` with the same arguments."""
-    pairs = [pair for ours, theirs in zip(runs, baseline, strict=True) for pair in zip(ours, theirs, strict=True)]
+    """95 % interval of `speedup` with the same arguments: calls are drawn, then repetitions of each, since answering
+    a prompt again is no second prompt."""
+    pairs = [list(zip(ours, theirs, strict=True)) for ours, theirs in zip(runs, baseline, strict=True)]
+    calls = list(zip(*pairs, strict=True))
     draw = random.Random(0)
     ratios = []
     for _ in range(_DRAWS):
-        sample = draw.choices(pairs, k=len(pairs))
+        sample = [pair for call in draw.choices(calls, k=len(calls)) for pair in draw.choices(call, k=len(call))]
         ratios.append(rate([pair[0] for pair in sample]) / rate([pair[1] for pair in sample]))
-    ratios.sort()
+    ratios.sort(key=lambda ratio: (math.isnan(ratio), ratio))
     return ratios[int(0.025 * _DRAWS)], ratios[int(0.975 * _DRAWS)]
 
 

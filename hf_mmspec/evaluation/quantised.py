@@ -19,6 +19,7 @@ from torch import nn
 from hf_mmspec.data import Source
 from hf_mmspec.generation.costs import measure_verify
 from hf_mmspec.quantise import quantisation_of
+from hf_mmspec.whole_file import write_json, write_whole
 
 from . import loading
 from .bench import Settings, run_bench
@@ -103,6 +104,7 @@ def _speed(plan: Plan, form: Form, source: str) -> dict[str, Any]:
     seconds = measure_verify(target, SIZES, _VERIFY_SECONDS)
     sources = open_data(plan.settings.data, plan.settings.samples, Source(plan.settings.data[0], plan.settings.split))
     prompts = collect_prompts(target, processor, sources, plan.settings.samples, plan.settings.tasks).by_task
+    plan.settings.check_tasks(prompts)
     contenders = [Contender(STOCK), Contender(_DRAFTER, {"assistant_model": drafter})]
     results = run_bench(target, processor, contenders, prompts, plan.settings)
     row = make_row(results, _DRAFTER, list(prompts), None)
@@ -113,8 +115,8 @@ def _speed(plan: Plan, form: Form, source: str) -> dict[str, Any]:
         "drafter": Path(source).name,
         "weight_bytes": weight_bytes(target),
         "drafter_weight_bytes": weight_bytes(drafter),
-        "verify_ms": {str(size): 1000 * seconds[size] for size in SIZES},
-        "growth": {str(size): seconds[size] / seconds[1] for size in SIZES},
+        "verify_ms": {str(size): 1000 * seconds[size] for size in seconds},
+        "growth": {str(size): seconds[size] / seconds[1] for size in seconds},
         **{key: row[key] for key in _KEPT if key in row},
         "by_task": {
             ", ".join(group): {key: of_group[key] for key in _BY_TASK}
@@ -190,6 +192,11 @@ def _task_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return markdown_table(["weights", *groups], texts)
 
 
+def _cost(row: dict[str, Any], size: str) -> str:
+    """Milliseconds and v; nothing where a slow target had no time to measure it."""
+    return f"{row['verify_ms'][size]:.0f} ({row['growth'][size]:.2f})" if size in row["growth"] else ""
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
     megabytes = ("weight_bytes", "drafter_weight_bytes", "peak_bytes", "peak_bytes_with_drafter")
     ties = f", {row['near_ties']} at a near tie" if row["near_ties"] else ""
@@ -197,7 +204,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['form']} ({row['weights'] or row['dtype']})",
         *("" if row[key] is None else f"{row[key] / 2**20:.0f}" for key in megabytes),
-        *(f"{row['verify_ms'][str(size)]:.0f} ({row['growth'][str(size)]:.2f})" for size in SIZES),
+        *(_cost(row, str(size)) for size in SIZES),
         f"{row['stock_decode_tokens_per_second']:.1f}",
         f"{row['decode_tokens_per_second']:.1f}",
         f"{row['decode_speedup']:.2f}x",
@@ -269,9 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = {**machine_facts(), "dtype": "several forms", "memory_method": METHOD}
     report = {"machine": machine, "rows": rows}
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(options.json, report)
     if options.markdown:
-        options.markdown.write_text(to_markdown(report))
+        write_whole(options.markdown, to_markdown(report))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hf_mmspec.whole_file import write_whole
 
 from .bench import Results, Settings
 from .budget_choice import budget_choices
@@ -105,12 +104,6 @@ def summary_name(drafter: str, temperature: float) -> str:
     return drafter if temperature == 0 else f"{drafter}@{temperature:g}"
 
 
-def write_json(report: dict[str, Any], path: Path) -> None:
-    """Valid JSON, whole or not at all: numbers that do not exist are null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(_without_nan(report), indent=1, allow_nan=False) + "\n")
-
-
 def _shortened(row: dict[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in _SUMMARY if key in row}
 
@@ -127,11 +120,3 @@ def _repetition_warnings(results: Results) -> list[str]:
                 f"than {THRESHOLD:.0%} of their {NGRAM}-grams are repeats), which flatters every drafter"
             )
     return lines
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from hf_mmspec.demo import samples
 from hf_mmspec.rewriting.grammar import GrammarProcessor
 from hf_mmspec.rewriting.rewriter import PromptRewriter
+from hf_mmspec.whole_file import write_json
 
 from .contenders import STOCK, Clock, Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
@@ -247,7 +248,7 @@ def main() -> None:
     if asked.json:
         settings = {name: value for name, value in vars(asked).items() if name != "json"}
         document = {"machine": machine_facts(target.dtype, target.device), "settings": settings, "rows": rows}
-        asked.json.write_text(json.dumps(document, indent=1) + "\n")
+        write_json(asked.json, document)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
+from hf_mmspec.whole_file import write_json
 
-from .answers.store import AnswerSet, write_json
+from .answers.store import AnswerSet
 from .features.source import RecordSource
 from .learning.order import Entry, training_order
 from .learning.trainer import records_at_once

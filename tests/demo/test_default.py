@@ -34,7 +34,7 @@ def test_it_sees(default):
     drawn = list(samples("val", task="scene", n=6))
     scores = {}
     for condition in ("right", "blank"):
-        images = images_for(drawn, condition, drawn)
+        images = images_for(drawn, condition)
         asked = [with_images(sample["messages"], image) for sample, image in zip(drawn, images, strict=True)]
         rows, _ = answer(*default, asked)
         texts = default[1].batch_decode(rows, skip_special_tokens=True)

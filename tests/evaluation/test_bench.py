@@ -18,7 +18,8 @@ from hf_mmspec.evaluation.drafters import Entry
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import to_markdown
 from hf_mmspec.evaluation.prompts import collect_prompts, open_data
-from hf_mmspec.evaluation.report import make_report, write_json
+from hf_mmspec.evaluation.report import make_report
+from hf_mmspec.whole_file import write_json
 from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
 
@@ -258,7 +259,7 @@ def test_a_killed_bench_leaves_what_it_has_measured(target, processor, drafter, 
 
 
 def test_json_is_valid_and_complete(report, tmp_path):
-    write_json({**report, "nothing": float("nan")}, tmp_path / "deep" / "bench.json")
+    write_json(tmp_path / "deep" / "bench.json", {**report, "nothing": float("nan")})
     read = json.loads((tmp_path / "deep" / "bench.json").read_text())
     assert read["nothing"] is None
     assert read["summary"]["vispec"]["identical"] is True

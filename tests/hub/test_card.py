@@ -15,7 +15,8 @@ from PIL import Image
 
 from hf_mmspec.evaluation.bench import Settings
 from hf_mmspec.evaluation.machine import machine_facts
-from hf_mmspec.evaluation.report import make_report, write_json
+from hf_mmspec.evaluation.report import make_report
+from hf_mmspec.whole_file import write_json
 from hf_mmspec.hub.card import fingerprint, make_card, write_card
 from hf_mmspec.hub.card_bench import read_bench
 from hf_mmspec.hub.names import is_hub_id, public_name
@@ -73,7 +74,7 @@ def bench(report, tmp_path):
     def write(change=lambda report: None, name="b.json"):
         changed = copy.deepcopy(report)
         change(changed)
-        write_json(changed, tmp_path / name)
+        write_json(tmp_path / name, changed)
         return tmp_path / name
 
     return write

@@ -16,6 +16,8 @@ import typer
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from hf_mmspec.whole_file import write_json
+
 from ..model.loader import load_default
 from ..world.grade import grade
 from ..world.samples import TASKS, samples
@@ -51,16 +53,17 @@ def with_images(messages: list[dict], images: list[Image.Image]) -> list[dict]:
     return [{**message, "content": [fill(part) for part in message["content"]]} for message in messages]
 
 
-def images_for(batch: list[dict], condition: str, others: list[dict]) -> Iterator[list[Image.Image]]:
-    """The images each sample is asked about: its own, grey ones, or as many of other samples of the task."""
-    spare = itertools.cycle([image for other in others for image in other["images"]] or [None])
-    for sample in batch:
+def images_for(drawn: Sequence[dict], condition: str) -> Iterator[list[Image.Image]]:
+    """The images each sample is asked about: its own, grey ones, or as many of the samples that follow it, round and
+    round, and never its own."""
+    for number, sample in enumerate(drawn):
         if condition == "blank":
             yield [Image.new("RGB", image.size, (128, 128, 128)) for image in sample["images"]]
         elif condition == "right":
             yield sample["images"]
         else:
-            yield [next(spare) for _ in sample["images"]]
+            others = [image for other in (*drawn[number + 1 :], *drawn[:number]) for image in other["images"]]
+            yield list(itertools.islice(itertools.cycle(others), len(sample["images"])))
 
 
 @torch.inference_mode()
@@ -90,12 +93,11 @@ def _mean(values: Sequence[float]) -> float:
 
 def _run(model, processor, task: str, condition: str, n: int, batch: int, split: Split) -> dict[str, Any]:
     drawn = list(samples(split, task, n))
-    others = drawn[1:] + drawn[:1]
+    shown = list(images_for(drawn, condition))
     grades, lengths, entropy, top = [], [], [], []
     for first in range(0, n, batch):
-        some = drawn[first : first + batch]
-        images = images_for(some, condition, others[first : first + batch])
-        asked = [with_images(sample["messages"], shown) for sample, shown in zip(some, images, strict=True)]
+        some, pictures = drawn[first : first + batch], shown[first : first + batch]
+        asked = [with_images(sample["messages"], images) for sample, images in zip(some, pictures, strict=True)]
         rows, meter = answer(model, processor, asked)
         for i, (sample, row) in enumerate(zip(some, rows, strict=True)):
             grades.append(grade(sample, processor.tokenizer.decode(row, skip_special_tokens=True)))
@@ -142,7 +144,7 @@ def main(
     results = evaluate(model, processor, n, batch, split, (task,) if task else TASKS)
     report = {"n": n, "split": split, "dtype": str(model.dtype), "seconds": time.time() - started, "tasks": results}
     if json_file:
-        Path(json_file).write_text(json.dumps(report, indent=1))
+        write_json(Path(json_file), report)
     typer.echo(table(results))
 
 

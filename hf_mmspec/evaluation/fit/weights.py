@@ -46,11 +46,13 @@ def _dtype(target: torch.dtype, stored: torch.dtype | None) -> Finding:
 
 
 def _finite(drafter: Drafter) -> Finding:
-    broken = [name for name, weight in drafter.named_parameters() if not bool(weight.isfinite().all())]
+    # with buffers: an int8 layer has no parameters, and one of weights that are not finite has scales that are not
+    numbers = {**dict(drafter.named_parameters()), **dict(drafter.named_buffers())}
+    broken = [name for name, each in numbers.items() if each.is_floating_point() and not bool(each.isfinite().all())]
     if broken:
         advice = "use a wider dtype (bfloat16, float32); if they are so in the file, get or train the drafter again"
         return Finding("weights", f"{len(broken)} are not finite, {broken[0]} for example", FAIL, advice)
-    return Finding("weights", f"{drafter.num_parameters() / 1e6:.1f} M numbers, all finite")
+    return Finding("weights", f"{sum(map(torch.Tensor.numel, numbers.values())) / 1e6:.1f} M numbers, all finite")
 
 
 def _name(dtype: torch.dtype | None) -> str:

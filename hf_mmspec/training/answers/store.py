@@ -19,7 +19,7 @@ import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
-from hf_mmspec.whole_file import write_whole
+from hf_mmspec.whole_file import write_json
 
 from ..disk import full_disk_explained, insist_on_room
 
@@ -258,11 +258,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder / MANIFEST}: written by another version of hf_mmspec; upgrade, or distil anew"
         )
     return found
-
-
-def write_json(file: Path, data: Any) -> None:
-    """Atomically: the file is whole or not there."""
-    write_whole(file, json.dumps(data, indent=1) + "\n")
 
 
 def row_bytes(row: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..answers.store import write_json
+from hf_mmspec.whole_file import write_json
 
 Cell = dict[str, Any]
 
