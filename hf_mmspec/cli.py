@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,13 +18,14 @@ from hf_mmspec.console.bench_command import bench
 from hf_mmspec.console.card import card
 from hf_mmspec.console.chat import chat
 from hf_mmspec.console.check import check
-from hf_mmspec.console.choices import DTYPES, check_choice, check_quantize
+from hf_mmspec.console.choices import check_png
 from hf_mmspec.console.convert import convert
 from hf_mmspec.console.distil import distil
 from hf_mmspec.console.list import list_drafters
+from hf_mmspec.console.options import DrafterName, Dtype, Model, NewTokens, Quantize, Temperature, Threads
 from hf_mmspec.console.publish import publish
 from hf_mmspec.console.rewrite import rewrite
-from hf_mmspec.console.session import use_threads
+from hf_mmspec.console.session import check_form, load_models, use_threads
 from hf_mmspec.console.train import train
 
 app = typer.Typer(
@@ -34,19 +35,11 @@ app = typer.Typer(
     help=("Multimodal speculative decoding for transformers: the same answers, faster."),
 )
 
-Model = Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")]
-DrafterName = Annotated[str | None, typer.Option("--drafter", help="Drafter: folder or Hub repository.")]
-Dtype = Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")]
-Quantize = Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")]
-NewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.")]
-Temperature = Annotated[float, typer.Option(min=0, help="0 decodes greedily.")]
-
 # What pyproject.toml's extras bring, by the name that is imported.
 _EXTRAS = {
     "demo": ("PIL", "matplotlib", "gguf", "numpy"),
     "train": ("accelerate", "datasets", "evaluate", "peft"),
-    "rewrite": ("llguidance", "pydantic"),
+    "rewrite": ("llguidance", "pydantic", "pydantic_core"),
     "quantized": ("bitsandbytes",),
 }
 
@@ -63,10 +56,12 @@ def demo(
     """Three held-out images, answered without and with the drafter by the embedded target."""
     console = Console()
     with _one_line_errors():
-        _check_options(None, None, dtype, quantize)
+        check_form(dtype, quantize)
         from hf_mmspec.console.show import show_samples
 
-        target, processor, loaded = _load(console, None, drafter, dtype, quantize, threads)
+        use_threads(threads)
+        target, processor, loaded = load_models(None, drafter, dtype, quantize, console)
+        assert loaded is not None
         identical = show_samples(target, processor, loaded, console, output, max_new_tokens)
     raise typer.Exit(0 if identical else 1)
 
@@ -90,13 +85,18 @@ def generate(
     """Your own images and question, and your own model and drafter if you like."""
     console = Console()
     with _one_line_errors():
-        _check_options(model, drafter, dtype, quantize)
+        check_form(dtype, quantize)
+        if model is not None and drafter is None:
+            raise ValueError("a drafter is made for one target: give --drafter together with --model")
+        check_png("--output", output)
         from hf_mmspec.data.picture_file import open_picture
 
         opened = [open_picture(each) for each in image or ()]  # before any model is loaded
         from hf_mmspec.console.show import show_one  # as well: its packages may be missing
 
-        target, processor, loaded = _load(console, model, drafter, dtype, quantize, threads)
+        use_threads(threads)
+        target, processor, loaded = load_models(model, drafter, dtype, quantize, console)
+        assert loaded is not None
         identical = show_one(
             target,
             processor,
@@ -117,7 +117,7 @@ def doctor(model: Model = None, dtype: Dtype = "auto", quantize: Quantize = None
     """Versions, processor, fast dtype, what n tokens cost here, cached models."""
     console = Console()
     with _one_line_errors():
-        _check_options(None, None, dtype, quantize)
+        check_form(dtype, quantize)
         use_threads(threads)
         from hf_mmspec.console import doctor as checks
         from hf_mmspec.evaluation.loading import load_target
@@ -125,30 +125,6 @@ def doctor(model: Model = None, dtype: Dtype = "auto", quantize: Quantize = None
         checks.show_machine(console)
         checks.show_cached_models(console)
         checks.show_costs(console, load_target(model, dtype, quantize)[0])
-
-
-def _check_options(model: str | None, drafter: str | None, dtype: str, quantize: str | None) -> None:
-    check_choice("--dtype", dtype, DTYPES)
-    check_quantize(quantize)
-    if model is not None and drafter is None:
-        raise ValueError("a drafter is made for one target: give --drafter together with --model")
-
-
-def _load(
-    console: Console, model: str | None, drafter: str | None, dtype: str, quantize: str | None, threads: int | None
-) -> tuple[Any, ...]:
-    """Target, processor and drafter; the drafter's config.json comes first, so that a mistyped path fails at once."""
-    use_threads(threads)
-    from hf_mmspec.auto import read_config
-    from hf_mmspec.evaluation.loading import default_drafter, load_drafter, load_target
-
-    drafter = drafter or default_drafter()
-    with console.status("loading the models"):
-        read_config(drafter, {})
-        target, processor = load_target(model, dtype, quantize)
-        loaded = load_drafter(drafter, target)
-        loaded.bind(target)
-    return target, processor, loaded
 
 
 @contextmanager

@@ -33,6 +33,8 @@ from hf_mmspec.modeling.int8_linear import has_int8_weights
 from hf_mmspec.quantise import quantisation_of
 from hf_mmspec.whole_file import write_json, write_whole
 
+from .safe_text import safe
+
 _MEMORY_TOKENS = 128
 _SHOWN = ("drafter", "task", "T", "L", "decode", "end to end", "identical")
 
@@ -107,7 +109,7 @@ def show_bench(run: Run, console: Console, files: Files) -> dict[str, Any]:
     _print(report, console)
     _write(report, files)
     if draw is not None and files.plots is not None:
-        console.print("plots: " + ", ".join(str(path) for path in draw(report, files.plots)), soft_wrap=True)
+        console.print("plots: " + ", ".join(safe(path) for path in draw(report, files.plots)), soft_wrap=True)
     return report
 
 
@@ -143,9 +145,7 @@ def _how(target: PreTrainedModel) -> dict[str, Any]:
     return {"quantization": quantisation_of(target), "memory_method": METHOD}
 
 
-def _found(
-    run: Run, target: PreTrainedModel, drafters: Mapping[str, Drafter], prompts: Prompts
-) -> dict[str, Any]:
+def _found(run: Run, target: PreTrainedModel, drafters: Mapping[str, Drafter], prompts: Prompts) -> dict[str, Any]:
     """What the settings turned out to mean."""
     first = next(iter(prompts.by_task.values()))[0]
     return {

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hf_mmspec.evaluation.budgets import expand_budgets, parse_budget
+from hf_mmspec.evaluation.budgets import check_budget, expand_budgets
 from hf_mmspec.evaluation.task_options import parse_together, parse_token_limits
 
-from .choices import DTYPES, check_choice, check_quantize
+from .options import Dtype, Model, Quantize, Threads
+from .session import check_form, use_threads
 
 _NEW_TOKENS = 160
 
@@ -23,7 +24,7 @@ def bench(
         list[str] | None,
         typer.Option(help="Prompts: a folder, a table or a Hub data set. Repeat for several. Default: embedded."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: embedded.")] = None,
+    model: Model = None,
     drafter: Annotated[
         list[str] | None, typer.Option(help="Drafter: folder or Hub repository. Repeat for several.")
     ] = None,
@@ -34,13 +35,19 @@ def bench(
     temperature: Annotated[
         list[float] | None, typer.Option(min=0, help="0 decodes greedily. Repeat for several. Default: 0.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where the report goes.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="The same as tables for people.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for pictures of it (PNG).")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, writable=True, help="Where the report goes.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(dir_okay=False, writable=True, help="The same as tables for people.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(file_okay=False, writable=True, help="Folder for pictures of it (PNG).")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three prompts per task, one repetition.")] = False,
-    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
     task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all of the data.")] = None,
     together: Annotated[
         list[str] | None, typer.Option(help='Tasks for a row of their own, as "scene,chart". Repeat for several.')
@@ -69,16 +76,17 @@ def bench(
     task_column: Annotated[str | None, typer.Option(help="Column that parts the data into tasks.")] = None,
 ) -> None:
     """Stock decoding, our loop, prompt lookup and the drafters take turns; every answer is checked."""
-    check_quantize(quantize)
-    _check(dtype, model, drafter, text_only)
+    check_form(dtype, quantize)
+    if model is not None and not (drafter or text_only):
+        raise ValueError("a drafter is made for one target: give --drafter together with --model")
     limit, task_limits = parse_token_limits(max_new_tokens)
     budgets = expand_budgets(budget or ())
     for each in budgets:
-        parse_budget(each)
+        check_budget(each)
     groups = tuple(map(parse_together, together or ()))
     from hf_mmspec.console.bench import Files, Run, show_bench
-    from hf_mmspec.console.session import use_threads
     from hf_mmspec.data import Columns, Source
+    from hf_mmspec.data.sources import refuse_idle_options
     from hf_mmspec.evaluation import loading
     from hf_mmspec.evaluation.bench import Settings
     from hf_mmspec.evaluation.drafters import name_drafters
@@ -101,18 +109,13 @@ def bench(
         settings.check_tasks(task)  # without a list, tasks are known when the prompts are
     columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
     options = Source(settings.data[0], split, subset, columns, pictures=pictures)
+    refuse_idle_options(settings.data, options)
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
     sources = open_data(settings.data, settings.samples, options)
     use_threads(threads)
     run = Run(model, dtype, entries, settings, sources, options, memory, quantize)
     report = show_bench(run, Console(), Files(json_file, markdown, plots))
     raise typer.Exit(_exit_code(report))
-
-
-def _check(dtype: str, model: str | None, drafter: list[str] | None, text_only: list[str] | None) -> None:
-    check_choice("--dtype", dtype, DTYPES)
-    if model is not None and not (drafter or text_only):
-        raise ValueError("a drafter is made for one target: give --drafter together with --model")
 
 
 def _exit_code(report: dict[str, Any]) -> int:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .choices import DTYPES, check_choice
+from .options import Dtype, MaybeDrafter, Model, NewTokens, Quantize, Temperature, Threads
 from .safe_text import safe, safe_lines
-from .session import use_threads
+from .session import check_form, load_models, use_threads
 
 if TYPE_CHECKING:
     from hf_mmspec.chat import Chat, Reply
@@ -33,51 +33,37 @@ HELP = """\
 
 
 def chat(
-    model: Annotated[str | None, typer.Option(help="Target: folder or Hub repository. Default: embedded.")] = None,
-    drafter: Annotated[
-        str | None, typer.Option(help="Drafter: folder or Hub repository. With --model and without it, none drafts.")
-    ] = None,
+    model: Model = None,
+    drafter: MaybeDrafter = None,
     image: Annotated[list[Path] | None, typer.Option(help="For the first question. Repeat for several.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message, instead of the model's usual one.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 decodes greedily.")] = 0.0,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
+    max_new_tokens: NewTokens = 512,
+    temperature: Temperature = 0.0,
 ) -> None:
     """A conversation of many turns, with pictures; /help says how."""
-    check_choice("--dtype", dtype, DTYPES)
+    check_form(dtype, quantize)
     if resume is not None and system is not None:
         raise ValueError("--resume goes on with the system message that was saved: leave out --system")
     if resume is not None and not resume.is_file():
         raise ValueError(f"{resume}: no such file")
+    from hf_mmspec.chat import Chat, storage
     from hf_mmspec.data.picture_file import open_picture
 
-    pictures = [open_picture(each) for each in image or ()]  # before any model is loaded
+    if resume is not None:
+        storage.read(resume)  # a broken file fails before any model is loaded, as pictures do
+    pictures = [open_picture(each) for each in image or ()]
     console = Console()
     use_threads(threads)
-    from hf_mmspec.chat import Chat
     from hf_mmspec.evaluation.contenders import sampling_arguments
 
-    models = _load(console, model, drafter, dtype)
+    models = load_models(model, drafter, dtype, quantize, console)
     opened = Chat(*models, system=system) if resume is None else Chat.load(resume, *models)
     arguments = {"max_new_tokens": max_new_tokens, **sampling_arguments(temperature)}
     Session(opened, console, arguments, pictures).run()
-
-
-def _load(console: Console, model: str | None, drafter: str | None, dtype: str) -> tuple[Any, Any, Any]:
-    """Target, processor and drafter or None; the drafter's config.json comes first, so that a mistyped path fails at
-    once."""
-    from hf_mmspec.auto import read_config
-    from hf_mmspec.evaluation import loading
-
-    if drafter is None and model is None:
-        drafter = loading.default_drafter()
-    with console.status("loading the models"):
-        if drafter is not None:
-            read_config(drafter, {})
-        target, processor = loading.load_target(model, dtype)
-        return target, processor, None if drafter is None else loading.load_drafter(drafter, target)
 
 
 class Session:

@@ -6,10 +6,10 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 
-from .choices import check_quantize
+from .options import Dtype, Quantize, Threads
 from .safe_text import safe
+from .session import check_form, use_threads
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 _EMBEDDED = "embedded"
 
@@ -21,19 +21,15 @@ def check(
     drafter: Annotated[
         str | None, typer.Argument(metavar="DRAFTER", help="Folder or Hub repository. Default: the embedded one's.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
 ) -> None:
     """Does this drafter fit this target, and what is it good for here? Exit code 1 where it does not fit."""
-    if dtype not in _DTYPES:
-        raise ValueError(f"--dtype {dtype}: choose one of {', '.join(_DTYPES)}")
-    check_quantize(quantize)
+    check_form(dtype, quantize)
     model = None if target in (None, _EMBEDDED) else target
     if model is not None and drafter is None:
         raise ValueError("a drafter is made for one target: give both, as in `mmspec check TARGET DRAFTER`")
-    from .session import use_threads
-
     use_threads(threads)
     from hf_mmspec.evaluation import loading
     from hf_mmspec.evaluation.fit import FAIL, examine

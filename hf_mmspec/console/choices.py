@@ -5,6 +5,7 @@ Knows words, not what they stand for; tests compare them with those who do.
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FEATURES = ("auto", "stored", "live")
@@ -25,6 +26,12 @@ def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None
     """Raises ValueError for a word that is none of `choices`; None is an option that was not given."""
     if value is not None and value not in choices:
         raise ValueError(f"{option} {value}: choose one of {', '.join(choices)}")
+
+
+def check_png(option: str, file: Path | None) -> None:
+    """Raises ValueError for a picture that would not be a PNG by its name; None is an option that was not given."""
+    if file is not None and file.suffix.lower() != ".png":
+        raise ValueError(f"{option} {file}: pictures are PNG, give a name that ends in .png")
 
 
 def check_quantize(value: str | None) -> None:

@@ -1,6 +1,6 @@
 """Answers one prompt without and with the drafter, streaming both, and says what the difference is.
 
-Prints through the `Screen` it is given; the picture of it is `picture.py`'s business.
+Prints on the console it is given; the picture of it is `picture.py`'s business.
 """
 
 from collections.abc import Mapping, Sequence
@@ -124,10 +124,10 @@ def rate(run: Run) -> float:
 def verdict(comparison: Comparison, tokenizer: Any) -> str:
     """One line: speed-up, L, and whether the token ids are the same."""
     speculation = comparison.drafted.speculation
-    length = speculation.acceptance_length if speculation else float("nan")
+    length = speculation.acceptance_length if speculation and speculation.rounds else None
     parts = [
         f"[bold]{comparison.speedup:.2f}x[/bold] decoding speed",
-        f"L {length:.2f} tokens per target forward",
+        "nothing was drafted" if length is None else f"L {length:.2f} tokens per target forward",
         _identity(comparison, tokenizer),
     ]
     return " · ".join(parts)
@@ -135,7 +135,8 @@ def verdict(comparison: Comparison, tokenizer: Any) -> str:
 
 def _identity(comparison: Comparison, tokenizer: Any) -> str:
     if comparison.is_sampled:
-        return "sampled: the texts differ, their distribution does not"
+        is_same = comparison.plain.tokens == comparison.drafted.tokens
+        return "drawn: the same tokens" if is_same else "drawn: other tokens of the same distribution"
     difference = comparison.difference
     if difference is None:
         return "identical: [green]yes[/green]"

@@ -54,12 +54,14 @@ def distil(
     check_choice("--dtype", dtype, DTYPES)
     check_quantize(quantize)
     check_choice("--features-dtype", features_dtype, DTYPES[1:])
+    from hf_mmspec.data.sources import refuse_idle_options
     from hf_mmspec.training.answers.answering import Answering
 
     from .training_session import columns_of, load_for_training, named_dtype, quiet, recipe_of, source_of
 
     columns = columns_of(prompt_column, image_column, messages_column, task_column, id_column)
     source = source_of(data, split, subset, columns, append, limit, skip, pictures)
+    refuse_idle_options([data], source)
     keep = None if features is None else recipe_of(features, ())
     kept_dtype = named_dtype(features_dtype)
     quiet(threads)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .choices import DTYPES, check_choice
+from .choices import check_png
+from .options import Dtype, MaybeDrafter, Model, Quantize, Temperature, Threads
 from .safe_text import safe
+from .session import check_form, load_models, use_threads
 
 
 def rewrite(
@@ -18,17 +20,14 @@ def rewrite(
     image: Annotated[
         list[Path] | None, typer.Option(help="PNG, JPEG, WEBP, GIF, BMP or TIFF. Repeat for several.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Chat model: folder or Hub repository. Default: the embedded one.")
-    ] = None,
-    drafter: Annotated[
-        str | None, typer.Option(help="Drafter: folder or Hub repository. Default: the embedded model's own.")
-    ] = None,
+    model: Model = None,
+    drafter: MaybeDrafter = None,
     thinking: Annotated[int, typer.Option(min=0, help="Most tokens of reasoning.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the whole answer.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 decodes greedily.")] = 0.0,
-    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Default: torch's.")] = None,
+    temperature: Temperature = 0.0,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="One line of JSON and nothing else.")] = False,
     draw: Annotated[
         Path | None,
@@ -36,19 +35,26 @@ def rewrite(
     ] = None,
 ) -> None:
     """A short wish and pictures become task, aspect ratio and a detailed prompt for an image generator."""
-    check_choice("--dtype", dtype, DTYPES)
+    check_form(dtype, quantize)
+    check_png("--draw", draw)
     from hf_mmspec.data.picture_file import open_picture
+    from hf_mmspec.rewriting.grammar import check_limits
     from hf_mmspec.rewriting.wish import check_wish
 
+    # before any model is loaded
     check_wish(wish)
-    pictures = [open_picture(each) for each in image or ()]  # before any model is loaded
-    if draw is not None and model is not None and drafter is None:
-        raise typer.BadParameter("nothing to compare without a drafter: give --drafter", param_hint="--draw")
-    from .session import use_threads
-
+    check_limits(thinking, max_new_tokens)
+    pictures = [open_picture(each) for each in image or ()]
+    if draw is not None:
+        if model is not None and drafter is None:
+            raise typer.BadParameter("nothing to compare without a drafter: give --drafter", param_hint="--draw")
+        from . import picture  # noqa: F401  (its packages may be missing)
     use_threads(threads)
+    from hf_mmspec.rewriting.rewriter import PromptRewriter
+
     options = {"do_sample": True, "temperature": temperature} if temperature > 0 else {}
-    rewriter = _rewriter(model, drafter, dtype, thinking, max_new_tokens)
+    models = load_models(model, drafter, dtype, quantize, Console(stderr=True))
+    rewriter: Any = PromptRewriter(*models, thinking=thinking, max_new_tokens=max_new_tokens)
     if json:
         print(rewriter(wish, pictures, **options).to_line())
     else:
@@ -79,18 +85,3 @@ def _draw(rewriter: Any, wish: str, pictures: list[Any], temperature: float, fil
         options=rewriter.form_of(inputs),
     )
     draw([comparison], file)
-
-
-def _rewriter(model: str | None, drafter: str | None, dtype: str, thinking: int, max_new_tokens: int) -> Any:
-    """The rewriter of the named model; a model of the user's own decodes without a drafter unless one is named."""
-    from hf_mmspec.auto import read_config
-    from hf_mmspec.evaluation.loading import default_drafter, load_drafter, load_target
-    from hf_mmspec.rewriting.rewriter import PromptRewriter
-
-    drafter = drafter or (default_drafter() if model is None else None)
-    with Console(stderr=True).status("loading the models"):
-        if drafter is not None:
-            read_config(drafter, {})  # first, so that a mistyped path fails at once
-        target, processor = load_target(model, dtype)
-        loaded = None if drafter is None else load_drafter(drafter, target)
-        return PromptRewriter(target, processor, loaded, thinking=thinking, max_new_tokens=max_new_tokens)

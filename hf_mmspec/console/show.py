@@ -13,10 +13,12 @@ from transformers import PreTrainedModel
 
 from hf_mmspec.data import Conversation, check_text, model_inputs, user_message
 from hf_mmspec.demo import samples
+from hf_mmspec.evaluation.prompts import to_target
 from hf_mmspec.modeling import Drafter
 
 from .compare import Comparison, compare, warm_up
 from .picture import draw
+from .safe_text import safe
 
 
 def show_samples(
@@ -38,7 +40,7 @@ def show_samples(
         if index == 0:
             warm_up(target, drafter, inputs)
         question = _last_question(conversation)
-        console.rule(f"{sample['task']}: {path}", align="left")
+        console.rule(f"{sample['task']}: {safe(path)}", align="left")
         console.print(f"[bold]{escape(question)}[/bold]\n")
         comparisons.append(
             compare(
@@ -94,7 +96,7 @@ def show_one(
 
 def _inputs(processor: Any, conversation: Conversation, target: PreTrainedModel) -> dict[str, Any]:
     """What `target.generate` takes, on its device, pixels in its dtype."""
-    return dict(model_inputs(processor, [conversation]).to(target.device, target.dtype))
+    return to_target(model_inputs(processor, [conversation]), target)
 
 
 def _last_question(conversation: Conversation) -> str:
@@ -103,5 +105,5 @@ def _last_question(conversation: Conversation) -> str:
 
 def _finish(comparisons: list[Comparison], console: Console, picture: Path) -> bool:
     draw(comparisons, picture)
-    console.print(f"\npicture: {picture}")
+    console.print(f"\npicture: {safe(picture)}")
     return all(each.difference is None or each.difference.is_near_tie for each in comparisons)

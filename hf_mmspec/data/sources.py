@@ -86,6 +86,14 @@ class Conversations(Sequence[Conversation]):
         return _hash(self._fingerprint, self._numbers)
 
 
+def refuse_idle_options(data: Sequence[str], options: Source) -> None:
+    """Raises DataError where something is said about columns, a subset or a folder of pictures and all data are
+    generated, so that nobody measures them by a forgotten --data."""
+    generated = all(each.partition(":")[0] == "embedded" for each in data)
+    if generated and (options.columns.named or options.subset or options.pictures):
+        raise DataError(f"{', '.join(data)} is generated: columns, subsets and folders of pictures are of other data")
+
+
 def open_source(source: Source) -> Conversations:
     """Opens a source; nothing is read yet but what it says about itself.
 

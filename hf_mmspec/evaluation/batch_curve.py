@@ -24,6 +24,7 @@ from .contenders import STOCK, Contender, answer
 from .identity import find_difference
 from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
+from .metrics import decode_rate
 from .prompts import to_target
 
 SIZES = (1, 2, 4, 8, 16, 32)

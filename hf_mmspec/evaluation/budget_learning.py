@@ -31,6 +31,8 @@ from .budget_learning_plot import draw
 from .contenders import Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
+from .metrics import decode_rate
+from .prompts import to_target
 
 FREE_QUESTIONS = (
     "Give me three tips for learning to cook.",

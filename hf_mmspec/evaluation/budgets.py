@@ -1,6 +1,6 @@
 """Draft budgets as people write them: `"depth=8,top_k=2"` become arguments of `generate`.
 
-Reads text; what a budget may hold is checked by `generate`.
+Reads text; what a budget may hold is `DraftBudget`'s to say.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,3 +44,11 @@ def parse_budget(text: str) -> dict[str, Any]:
             names = ", ".join(_FIELDS)
             raise ValueError(f"budget {text!r}: write {GRID}, or name=value, comma between, names {names}") from None
     return arguments
+
+
+def check_budget(text: str) -> None:
+    """Raises ValueError where `generate` would refuse the budget, or it cannot be read."""
+    from hf_mmspec.modeling import DraftBudget
+
+    parts = {name.removeprefix("draft_"): value for name, value in parse_budget(text).items()}
+    DraftBudget(**{"depth": 1, "top_k": 1, "total_tokens": 1, **parts})

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.data import Source, model_inputs, open_source
+from hf_mmspec.data.embedded import TASKS
 from hf_mmspec.modeling import Drafter, DraftTree
 from hf_mmspec.whole_file import write_json
 

@@ -23,6 +23,8 @@ from hf_mmspec.whole_file import write_json
 from .contenders import STOCK, Contender, Run, answer
 from .loading import default_drafter, load_drafter, load_target
 from .machine import machine_facts
+from .metrics import decode_rate
+from .prompts import to_target
 
 NAMES = ("stock, compiled", "drafter", "compiled drafter", "drafter, compiled target", "both compiled")
 

@@ -3,13 +3,9 @@
 Writes down; measures and judges nothing that `bench.py` and `metrics.py` have not. For people: `markdown.py`.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
 
 from .bench import Results, Settings
 from .budget_choice import budget_choices

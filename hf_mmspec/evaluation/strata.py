@@ -14,7 +14,7 @@ from .metrics import acceptance, decode_rate, end_to_end_rate, speedup
 
 def strata(results: Results, name: str) -> dict[str, list[dict[str, Any]]]:
     """By `answer_length` and by `image_tokens` a list of groups, each with `from`, `to`, `n`, L and both speed-ups.
-    None where prompts were answered in batches: time is known of whole batches only."""
+    Empty lists where prompts were answered in batches: time is known of whole batches only."""
     tasks = list(results.image_tokens)
     ours, stock = joined(results.runs[name], tasks), joined(results.runs[STOCK], tasks)
     if any(len(run.rows) > 1 for run in stock[0]):

@@ -32,6 +32,18 @@ def least_new_tokens(thinking: int) -> int:
     return len(fixed) + thinking + _SHORTEST_PROMPT + TOKENS_TO_END
 
 
+def check_limits(thinking: int, max_new_tokens: int) -> None:
+    """Raises ValueError where an answer of these limits may not be whole."""
+    if thinking < 0:
+        raise ValueError(f"thinking must be at least 0 tokens, got {thinking}")
+    least = least_new_tokens(thinking)
+    if max_new_tokens < least:
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens} may not hold a whole rewrite with thinking={thinking}: "
+            f"give at least {least}, or less thinking."
+        )
+
+
 class RewriteGrammar:
     """The grammar for one vocabulary and thinking budget; requests get a processor each.
 
@@ -47,14 +59,7 @@ class RewriteGrammar:
     def __init__(self, vocabulary: Vocabulary, thinking: int, max_new_tokens: int):
         from llguidance import LLMatcher
 
-        if thinking < 0:
-            raise ValueError(f"thinking must be at least 0 tokens, got {thinking}")
-        least = least_new_tokens(thinking)
-        if max_new_tokens < least:
-            raise ValueError(
-                f"max_new_tokens={max_new_tokens} may not hold a whole rewrite with thinking={thinking}: "
-                f"give at least {least}, or less thinking."
-            )
+        check_limits(thinking, max_new_tokens)
         self.vocabulary, self.limits = vocabulary, TokenLimits(thinking, max_new_tokens)
         grammar = LLMatcher.grammar_from_json_schema(json_schema(thinking), overrides=cast(Any, _FORM))
         self._matcher = LLMatcher(vocabulary.tokens, grammar, log_level=0)

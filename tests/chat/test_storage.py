@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from hf_mmspec.chat import Chat, ChatFileError, storage
+from hf_mmspec.chat import Chat, ChatFileError
 
 from . import tiny
 from .test_history import ask
@@ -38,7 +38,7 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(chat, tmp_path, monkeypatch)
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, "replace", breaks)
+        patch.setattr(os, "replace", breaks)
         with pytest.raises(OSError, match="no space"):
             chat.save(path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["chat.json"]

@@ -71,7 +71,9 @@ def test_a_text_only_drafter_may_stand_alone(run, loaded, data, tmp_path):
     assert bench(run, *options, "--json", "b.json").exit_code == 0
     report = json.loads((tmp_path / "b.json").read_text())
     assert list(report["summary"]) == ["loop", "prompt_lookup", "vispec without images"]
-    assert report["settings"]["drafters"] == [{"name": "vispec without images", "source": "eagle", "blind": True}]
+    assert report["settings"]["drafters"] == [
+        {"name": "vispec without images", "source": "eagle", "blind": True, "int8": False}
+    ]
 
 
 def test_an_unknown_task_is_one_line(run, loaded, data):
@@ -85,6 +87,8 @@ def test_a_place_that_cannot_be_written_costs_nothing(run, loaded, tmp_path, opt
     (tmp_path / "file").touch()
     result = bench(run, option, "file/deep/x")
     assert result.exit_code == 2 and not loaded and "file" in result.stderr and result.stderr.count("\n") == 1
+    (tmp_path / "folder").mkdir()
+    assert bench(run, option, "file" if option == "--plots" else "folder").exit_code == 2 and not loaded
 
 
 def test_a_wrong_answer_fails_the_command(run, loaded, monkeypatch, tmp_path):

@@ -95,6 +95,12 @@ def test_a_system_message_and_a_picture_for_the_first_question(talk):
     assert "leave out --system" in talk(options=("--system", "x", "--resume", "c")).output
 
 
+def test_a_broken_chat_is_noticed_before_anything_is_loaded(talk, loaded, tmp_path):
+    (tmp_path / "chat.json").write_text("{")
+    result = talk(options=("--resume", "chat.json"))
+    assert result.exit_code == 2 and "not a saved chat" in result.output and not loaded
+
+
 def test_a_model_without_a_drafter(talk, loaded):
     result = talk("Hm?", options=(*LIMIT, "--model", "m"))
     assert "without a drafter" in result.output and " L " not in result.output and "tokens/s" in result.output

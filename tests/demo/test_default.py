@@ -30,6 +30,15 @@ def test_it_is_a_native_model_with_its_processor(default):
     assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
 
 
+@pytest.mark.parametrize("counts", [(1, 1, 1), (0, 2, 1, 0, 2), (2, 1, 0, 1, 2, 2)])
+def test_another_image_is_never_the_samples_own(counts):
+    """Samples of one task differ in their numbers of images."""
+    drawn = [{"images": [f"{number}.{place}" for place in range(count)]} for number, count in enumerate(counts)]
+    for number, (sample, shown) in enumerate(zip(drawn, images_for(drawn, "other"), strict=True)):
+        assert len(shown) == len(sample["images"])
+        assert all(not name.startswith(f"{number}.") for name in shown)
+
+
 def test_it_sees(default):
     drawn = list(samples("val", task="scene", n=6))
     scores = {}

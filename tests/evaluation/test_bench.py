@@ -1,6 +1,7 @@
 """The protocol on tiny models: what is run, what is found, and what the report says about it."""
 
 import json
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.markdown import to_markdown
 from hf_mmspec.evaluation.prompts import collect_prompts, open_data
 from hf_mmspec.evaluation.report import make_report
+from hf_mmspec.generation import Speculation, acceptance_memory
 from hf_mmspec.whole_file import write_json
-from hf_mmspec.generation import Speculation
 from tests.generation.doubles import OracleDrafter
 
 SETTINGS = Settings(samples=2, repetitions=2, max_new_tokens=10)
@@ -237,10 +238,10 @@ def test_results_are_kept_when_all_tasks_in_them_were_measured_equally_often(tar
 def test_a_killed_bench_leaves_what_it_has_measured(target, processor, drafter, monkeypatch, tmp_path, capsys):
     turns = protocol._take_turns
 
-    def killed_in_the_second_task(*arguments):
+    def killed_in_the_second_task(*arguments, **options):
         if (tmp_path / "bench.json").exists():
             raise KeyboardInterrupt
-        return turns(*arguments)
+        return turns(*arguments, **options)
 
     monkeypatch.setattr(protocol, "_take_turns", killed_in_the_second_task)
     monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
@@ -256,6 +257,31 @@ def test_a_killed_bench_leaves_what_it_has_measured(target, processor, drafter, 
     assert "not finished" in (tmp_path / "bench.md").read_text()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bench.json", "bench.md"]
     assert "scene at T = 0: repetition 1 of 1" in capsys.readouterr().err
+
+
+def test_no_repetition_knows_the_acceptance_of_the_one_before(target, processor, drafter, prompts, monkeypatch):
+    """These are the same prompts: what was learnt of them would flatter the automatic budget."""
+    known = []
+    turns = protocol._take_turns
+
+    def remembering(*arguments, **options):
+        known.append(len(acceptance_memory._experience))
+        acceptance_memory._experience.setdefault(drafter, WeakKeyDictionary())  # as a request that drafted
+        return turns(*arguments, **options)
+
+    monkeypatch.setattr(protocol, "_take_turns", remembering)
+    two = {task: prompts[task][:1] for task in ("scene", "chart")}
+    run_bench(target, processor, [Contender(STOCK)], two, Settings(repetitions=2, max_new_tokens=3))
+    assert known == [0, 1, 0, 1]
+
+
+def test_drafters_with_a_budget_of_their_own_learn_for_themselves(drafter):
+    """They share weights and nothing that is learnt, which is kept by drafter."""
+    entered = {
+        each.name: each.arguments.get("assistant_model") for each in contenders_with({"d": drafter}, ["top_k=2"])
+    }
+    assert entered["d"] is drafter and entered["d top_k=2"] is not drafter
+    assert next(entered["d top_k=2"].parameters()) is next(drafter.parameters())
 
 
 def test_json_is_valid_and_complete(report, tmp_path):

@@ -148,6 +148,13 @@ def test_weights_that_are_no_numbers_fail(target, drafter):
     assert found.check == "weights" and name in found.found
 
 
+def test_rounded_weights_are_looked_at_too(target, drafter):
+    """An int8 layer has buffers in place of parameters."""
+    broken = copy.deepcopy(drafter)
+    next(each for each in broken.modules() if isinstance(each, torch.nn.Linear)).weight.data[0, 0] = math.nan
+    assert only(FAIL, compare_weights(broken.int8(), target, torch.float32)).check == "weights"
+
+
 def test_half_precision_warns_where_the_file_is_wider(target, drafter):
     half = copy.deepcopy(target).half()
     assert verdicts(compare_weights(drafter, half, torch.bfloat16))["dtype"] == WARN

@@ -71,6 +71,13 @@ def test_speedup_is_the_median_over_repetitions_with_an_interval_around_it():
     assert speedup(end_to_end_rate, ours, stock) == pytest.approx(1.0)
 
 
+def test_answering_again_does_not_narrow_the_interval():
+    stock = [Run([[1] * 11], 2.0, 1.0, 10) for _ in range(8)]
+    ours = [Run([[1] * 11], 2.0, 1.0 / pace, 10) for pace in (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0)]
+    once, thrice = (interval(decode_rate, [ours] * count, [stock] * count) for count in (1, 3))
+    assert thrice[1] - thrice[0] == pytest.approx(once[1] - once[0], rel=0.15)
+
+
 def test_the_slowest_call_is_found_by_its_median():
     """By prompt 2.0, 0.9 (once 3.0, once 0.5) and nothing to measure."""
 

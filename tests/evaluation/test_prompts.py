@@ -57,12 +57,9 @@ def test_a_folder_is_parted_into_its_tasks_and_what_cannot_be_used_is_counted(ta
     assert sum(found.skipped.values()) == 4
 
 
-def test_what_the_processor_refuses_is_skipped_too(target, processor, folder, monkeypatch):
-    def refuse(*_):
-        raise ValueError("no place\nfor that")
-
-    monkeypatch.setattr(prompts, "model_inputs", refuse)
-    with pytest.raises(ValueError, match=r"skipped were .*x the processor refuses it: no place for that"):
+def test_what_the_template_refuses_is_skipped_too(target, processor, folder, monkeypatch):
+    monkeypatch.setattr(processor, "chat_template", "{{ raise_exception('no place\nfor that') }}")
+    with pytest.raises(ValueError, match=r"skipped were .*x the processor refuses it: .*no place for that"):
         collect(target, processor, [folder], 2)
 
 

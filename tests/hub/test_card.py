@@ -16,12 +16,12 @@ from PIL import Image
 from hf_mmspec.evaluation.bench import Settings
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.report import make_report
-from hf_mmspec.whole_file import write_json
 from hf_mmspec.hub.card import fingerprint, make_card, write_card
 from hf_mmspec.hub.card_bench import read_bench
 from hf_mmspec.hub.names import is_hub_id, public_name
 from hf_mmspec.hub.papers import PAPERS
 from hf_mmspec.modeling import FAMILIES
+from hf_mmspec.whole_file import write_json
 from tests.evaluation.test_strata import results
 from tests.evaluation.tiny import tiny_drafter, tiny_target
 

@@ -5,7 +5,6 @@ alone; drafters are measured in `hf_mmspec.evaluation`.
 """
 
 import itertools
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path

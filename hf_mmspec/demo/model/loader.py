@@ -88,8 +88,8 @@ def load_default(dtype: torch.dtype | str = "auto", quantize: str | None = None)
     folder = ensure_merged()
     try:
         return _load(folder, wanted, quantize)
-    except ImportError:  # says nothing about the cache
+    except (ImportError, MemoryError, RuntimeError):  # these say nothing about the cache
         raise
     except Exception:  # a truncated file shows in many ways: make the folder anew, once
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return _load(ensure_merged(), wanted, quantize)

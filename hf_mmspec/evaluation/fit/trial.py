@@ -19,7 +19,7 @@ from hf_mmspec.modeling import Drafter
 
 from ..identity import Difference, find_difference
 from ..prompts import to_target
-from .finding import FAIL, WARN, Finding
+from .finding import FAIL, OK, WARN, Finding
 
 TOKENS = 20
 _BUDGET = {"draft_depth": 4, "draft_top_k": 4, "draft_total_tokens": 16, "draft_mode": "tree"}
@@ -110,7 +110,7 @@ def _judge(check: str, trial: Trial) -> Iterator[Finding]:
         return
     few = trial.length < _LEAST_LENGTH
     advice = "few drafts are accepted: is it the drafter of this target and its weights? `mmspec bench` measures more"
-    yield Finding(check, f"L {trial.length:.2f} over {trial.tokens} tokens", WARN if few else "ok", advice * few)
+    yield Finding(check, f"L {trial.length:.2f} over {trial.tokens} tokens", WARN if few else OK, advice * few)
     yield _lossless(f"lossless, {check.rpartition(' ')[2]}", trial.difference)
 
 
