@@ -174,9 +174,9 @@ def describe_target(target: Any) -> dict[str, Any]:
     return {
         "vocab_size": text.vocab_size,
         "hidden_size": text.hidden_size,
-        "intermediate_size": _largest(text.intermediate_size),
+        "intermediate_size": _largest(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
         "num_attention_heads": layer.num_attention_heads,
-        "num_key_value_heads": layer.num_key_value_heads,
+        "num_key_value_heads": getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads,
         "head_dim": getattr(layer, "head_dim", None) or 0,
         "rms_norm_eps": getattr(text, "rms_norm_eps", 1e-6),
         "max_position_embeddings": text.max_position_embeddings,

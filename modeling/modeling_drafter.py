@@ -20,7 +20,7 @@ from .draft_state import BorrowedParts, DraftState, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .file_modes import follow_umask
 from .guided_growth import Guidance
-from .int8_linear import has_int8_weights, round_linear_layers
+from .int8_linear import Int8Linear, has_int8_weights, round_linear_layers
 from .own_embeddings import OwnEmbeddings, at_width
 from .packed_weights import dtype_into, head_device, head_rows, input_device, unusable_layers
 from .strict_loading import (
@@ -260,7 +260,8 @@ class Drafter(PreTrainedModel):
     def _apply(self, fn, recurse=True):
         # `.to(dtype)` rounds buffers too. Rotary tables in half precision blur positions after the first hundreds, and
         # `from_pretrained(dtype=...)`, which keeps them precise, would then give another drafter.
-        precise = {name: buffer for name, buffer in self.named_buffers() if buffer.is_floating_point()}
+        rounded = {f"{name}.scale" for name, each in self.named_modules() if isinstance(each, Int8Linear)}
+        precise = {name: b for name, b in self.named_buffers() if b.is_floating_point() and name not in rounded}
         super()._apply(fn, recurse)
         for name, buffer in precise.items():
             moved, (owner, _, leaf) = self.get_buffer(name), name.rpartition(".")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from hf_mmspec.data import check_text, open_picture
 from hf_mmspec.generation import Speculation
@@ -172,19 +173,21 @@ class Chat:
     def _answer(self, messages: Sequence[dict[str, Any]], generate_kwargs: dict[str, Any]) -> Reply:
         """Answer `messages`, and leave the caches with them; after an exception they hold what was reused."""
         start = time.perf_counter()
+        self._stop.clear()
         kwargs = self._arguments(generate_kwargs)
         prompt = render(self.model, self.processor, messages)
         request, reused = self._go_on(prompt)
-        self._stop.clear()
-        turn = _Turn(self._stop)
+        turn, streamer = _Turn(self._stop), None
+        if kwargs.get("streamer") is not None:
+            kwargs["streamer"] = streamer = _EndsOnce(kwargs["streamer"])
         kwargs["stopping_criteria"] = StoppingCriteriaList([*(kwargs.get("stopping_criteria") or ()), turn])
         try:
             output = self.model.generate(**request, **kwargs, return_dict_in_generate=True)
         except BaseException:
             if self._cache is not None:
                 self._cache.cut(reused)
-            if kwargs.get("streamer") is not None:
-                kwargs["streamer"].end()  # or else its reader waits for ever
+            if streamer is not None:
+                streamer.end()  # or else its reader waits for ever
             raise
         ids = output.sequences[0].tolist()
         if self._cache is not None:
@@ -216,18 +219,44 @@ class Chat:
         ours = sorted(_OURS & given.keys())
         if ours:
             raise ValueError(f"a chat sets {', '.join(ours)} itself: leave it out")
-        config = given.get("generation_config") or self.model.generation_config
+        configs = [each for each in (given.get("generation_config"), self.model.generation_config) if each is not None]
+
+        def asked(name: str) -> Any:
+            """What `generate` will take: of the call, else of its config, else of the model's."""
+            found = (given.get(name), *(getattr(config, name, None) for config in configs))
+            return next((value for value in found if value is not None), None)
+
         for name in ("num_beams", "num_return_sequences"):
-            if given.get(name, getattr(config, name, None)) not in (None, 1):
+            if asked(name) not in (None, 1):
                 raise ValueError(f"a chat has one answer for each question: set {name}=1")
         kwargs = dict(given)
-        if not any(given.get(name) or getattr(config, name, None) for name in ("max_new_tokens", "max_length")):
+        if not asked("max_new_tokens") and not asked("max_length"):
             kwargs["max_new_tokens"] = _MAX_NEW_TOKENS
-        if given.get("stop_strings") or getattr(config, "stop_strings", None):
+        if asked("stop_strings"):
             kwargs.setdefault("tokenizer", self.processor.tokenizer)
+        if asked("use_cache") is False:
+            kwargs["use_cache"] = True  # a checkpoint's word about itself; the cache here is the chat's
+        if self._cache is not None and asked("cache_implementation") is not None:
+            kwargs["cache_implementation"] = None
         if self.drafter is not None:
             kwargs["assistant_model"] = self.drafter
         return kwargs
+
+
+class _EndsOnce(BaseStreamer):
+    """Hands everything on; whoever tells it of the end first is heard."""
+
+    def __init__(self, inner: BaseStreamer):
+        self._inner = inner
+        self._has_ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        self._inner.put(value)
+
+    def end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._inner.end()
 
 
 class _Turn(StoppingCriteria):

@@ -3,7 +3,8 @@
 Each row grows by itself (`answer.py`), faster or slower than the others. Knows nothing about trees or drafters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,10 +82,15 @@ class Answers:
             self._streamer.put(self._column(step).cpu())
         self._streamed = max(stop, self._streamed)
 
-    def end(self) -> None:
-        """Tell the streamer that no token follows."""
-        if self._streamer is not None:
-            self._streamer.end()
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Tells the streamer at the end that no token follows, after an exception too: or else whoever reads it in
+        another thread waits for ever."""
+        try:
+            yield
+        finally:
+            if self._streamer is not None:
+                self._streamer.end()
 
     def _column(self, step: int) -> torch.Tensor:
         pad = torch.full((1,), self._pad_token, device=self.rows[0].ids.device)

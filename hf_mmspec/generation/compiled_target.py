@@ -15,7 +15,6 @@ from hf_mmspec.modeling import DraftTree
 
 from .capture import Captured
 from .compiled import CompiledForward
-from .decoder_masks import mask_for_wrapper, masks_for_decoder
 from .fixed_cache import FixedTreeCache
 from .target import Target, Verified
 from .tree_batch import TreeBatch
@@ -54,9 +53,7 @@ class CompiledTarget(Target):
         batch = TreeBatch.of(trees, spare=rounded_size(count) - count)
         self.cache.open_at(self._lengths[0], batch.tokens.shape[1])
         masks = self._widened(self._tree_masks(batch))
-        inputs = self._verify_inputs(batch, mask_for_wrapper(masks, self.model.config))
-        with masks_for_decoder(self.model.get_decoder(), masks, self.model.config):
-            outputs, features = self._compiled(inputs, self._feature_layers)
+        outputs, features = self._compiled(self._verify_inputs(batch, masks), self._feature_layers)
         return self._verified(trees, batch, outputs, features)
 
     def _widened(self, mask: Any) -> Any:

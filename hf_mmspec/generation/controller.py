@@ -201,6 +201,8 @@ class LearningPlan:
             return None
         if size == 1:
             return PLAIN
+        if self._wishes.mode == "chain":
+            return None
         return DraftBudget(min(self._budget.depth, size - 1), max(self._budget.top_k, _SURVEY_TOP_K), size)
 
     def _account_for(self, switch: Switch, round_: Round) -> bool:

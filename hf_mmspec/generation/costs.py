@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_mmspec.modeling import DraftBudget, DraftTree, TargetPrompt
-from hf_mmspec.modeling.binding import input_device
+from hf_mmspec.modeling.binding import find_head, input_device
 
 from .cache import TreeCache
 from .cost_cache import Measured, fingerprints, remembered, revise
@@ -31,6 +31,7 @@ _SIZES = (1, 8, 32, 16, 4, 64, 2, 3, 24, 48)
 ESSENTIAL_SIZES = _SIZES[:3]
 # For several rows; a forward of more tokens than `_MOST_TOKENS` in all says nothing that smaller ones do not.
 _BATCH_SIZES = (1, 4, 2, 8, 16, 32)
+_MOST_ROWS = 32  # that are timed at once: the memory of more is the request's, and they cost in proportion
 _MOST_TOKENS = 256
 _WIDTHS = (1, 4, 10)
 _LEVELS = 4
@@ -107,13 +108,13 @@ class CostRecord:
 
 
 def cost_record(target: PreTrainedModel, drafter: PreTrainedModel, rows: int = 1) -> CostRecord:
-    """Measured once per machine, target, drafter and batch size (rounded up to a power of two), and kept in the
-    process and on disk; again where the machine was busy, at a later request.
+    """Measured once per machine, target, drafter and batch size (rounded up to a power of two, at most
+    `_MOST_ROWS`), and kept in the process and on disk; again where the machine was busy, at a later request.
 
     Args:
         target: the model, or the view of it that a request runs, which saves making one.
     """
-    rows = 1 << (rows - 1).bit_length()
+    rows = min(1 << (rows - 1).bit_length(), _MOST_ROWS)
     suffix, essential = f"-{rows}" if rows > 1 else "", _sizes(rows)[: len(ESSENTIAL_SIZES)]
     target = fast_for_few_rows(target)
     alone, together = (key + suffix for key in fingerprints(target, drafter))
@@ -174,7 +175,7 @@ def _are_credible(verify: Mapping[int, float]) -> bool:
 @torch.no_grad()
 def _time_verify(target: PreTrainedModel, sizes: Iterable[int], time_limit: float, rows: int) -> Timings[int]:
     target = _as_verified(target)
-    decoder, head = target.get_decoder(), target.get_output_embeddings()
+    decoder, head = target.get_decoder(), find_head(target)
     cache = TreeCache(target.config.get_text_config(decoder=True).num_hidden_layers, CONTEXT + max(sizes))
     decoder(input_ids=_ordinary_ids(target, CONTEXT), cache=cache, use_cache=True)
     cache.select([0] * rows, [CONTEXT], remember=False)  # the same text in every row, read once

@@ -72,7 +72,7 @@ def generate(
             **rest,
         )
 
-    configured = (generation_config or model.generation_config).stop_strings
+    configured = (generation_config and generation_config.stop_strings) or model.generation_config.stop_strings
     stop_strings = kwargs.pop("stop_strings", None) or configured
     if stop_strings:  # `generate` has no tokenizer for a decoding function, so the criterion is made here
         if tokenizer is None:

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_mmspec.modeling.packed_weights import readable_weight
+
 from .cost_cache import Measured, fingerprints, remembered
 from .reordered_weights import ReorderedWeight, size_for, sizes_with_room
 from .steadiness import take_turns
@@ -106,11 +108,17 @@ def _fastest(shares: Mapping[tuple[int, Way], float]) -> Mapping[int, Way]:
 
 
 def _layers_of(model: PreTrainedModel) -> list[nn.Linear]:
-    """The plain linear layers of a drafter, or of a target's text decoder and its head, in float32 on a processor."""
-    head = model.get_output_embeddings()  # a drafter says that it has none, whatever it drafts with
+    """The plain linear layers of a drafter, or of a target's decoder and its head, in float32 on a processor, each
+    once. torchao packs weights of such layers and leaves their class and dtype as they are."""
+    head = model.get_output_embeddings()
     parts = [model] if head is None else [model.get_decoder(), head]
-    layers = [module for part in parts for module in modules_of(part) if type(module) is nn.Linear]
-    return [each for each in layers if each.weight.dtype == torch.float32 and each.weight.device.type == "cpu"]
+    modules = dict.fromkeys(module for part in parts for module in modules_of(part) if type(module) is nn.Linear)
+    weights = {module: readable_weight(module) for module in modules}
+    return [
+        module
+        for module, weight in weights.items()
+        if weight is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    ]
 
 
 def _sizes_to_reorder(layers: list[nn.Linear]) -> tuple[int, ...]:

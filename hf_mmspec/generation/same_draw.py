@@ -37,7 +37,7 @@ def _is_torchs_way() -> bool:
         for seed in range(3):
             found = []
             for way in (torch.multinomial, lambda each, _: _multinomial(each)):
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed accelerators too
                 found.append((way(weights, 1).tolist(), torch.get_rng_state().tolist()))
             if found[0] != found[1]:
                 return False

@@ -30,11 +30,12 @@ from hf_mmspec.modeling.binding import unwrap
 from hf_mmspec.modeling.grouped_heads import teach_sdpa
 
 from .answers import Answers
-from .budget import BUDGET_FIELDS
+from .budget import BUDGET_FIELDS, Wishes
 from .capture import capture
 from .compiled import compiled_forward
 from .compiled_target import CompiledTarget
 from .conversation_cache import ConversationCache
+from .decoder_masks import takes_one_mask
 from .few_rows import fast_for_few_rows
 from .loop import decode
 from .request_plan import plan_budget
@@ -77,6 +78,7 @@ def speculative_decoding(
     Raises:
         ValueError: the request or the drafter does not fit, before any forward of the decoder or the drafter.
     """
+    _check_processes(model, assistant_model, generation_config, model_kwargs)
     model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _NOT_FOR_THE_FORWARD}
     check_no_other_way(generation_config)
     _check_mode(generation_config.get_generation_mode(assistant_model))
@@ -90,8 +92,11 @@ def speculative_decoding(
     answers = Answers(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     compiled = compiled_forward(model, generation_config, model_kwargs["cache"])
     plain = fast_for_few_rows(model) if compiled is None else compiled.view
-    if compiled is not None and len(answers.rows) > 1:
-        logger.warning_once("a compiled target runs uncompiled here where a batch has several rows.")
+    if compiled is not None and _needs_uncompiled(model, model_kwargs["cache"], len(answers.rows)):
+        logger.warning_once(
+            "a compiled target runs uncompiled here: for a batch of several rows, a conversation that goes on in its "
+            "cache, or a family that takes one attention mask and has layers of several kinds."
+        )
         compiled = None
     view = plain if compiled is None else model
     plan = plan_budget(model, assistant_model, generation_config, answers.tokens_left, len(answers.rows), view)
@@ -106,8 +111,8 @@ def speculative_decoding(
         )
         cache = model_kwargs["cache"]
         conversation = cache if isinstance(cache, ConversationCache) else None
-        speculation = decode(target, assistant_model, borrowed, answers, plan, generation_config, conversation)
-    answers.end()
+        with answers.ending():
+            speculation = decode(target, assistant_model, borrowed, answers, plan, generation_config, conversation)
     plan.end(model.device.type != "cpu" or speculation.was_quiet)
 
     cache = target.finish(answers.new_tokens)
@@ -122,6 +127,11 @@ def speculative_decoding(
         cache=cache,
         speculation=speculation,
     )
+
+
+def _needs_uncompiled(model: PreTrainedModel, cache: Cache, rows: int) -> bool:
+    """Whether the request is of a kind that `CompiledTarget` does not know."""
+    return rows > 1 or isinstance(cache, ConversationCache) or takes_one_mask(model.config)
 
 
 # The inputs that hold the pixels of each modality.
@@ -158,6 +168,7 @@ def install_hook() -> None:
             _check_mode(generation_mode)
             check_no_other_way(generation_config, generation_mode_kwargs)
             _check_model(self, generation_config)
+            _check_processes(self, drafter, generation_config, generation_mode_kwargs)
             _check_budget(generation_config)
             _check_drafter(drafter, generation_config)
             drafter.bind(self)
@@ -200,6 +211,22 @@ def _check_drafter(drafter: Drafter, generation_config: GenerationConfig) -> Non
         )
 
 
+def _check_processes(
+    model: PreTrainedModel, drafter: Drafter, generation_config: GenerationConfig, model_kwargs: dict[str, Any]
+) -> None:
+    """Processes that run one model together must make the same forwards."""
+    if model_kwargs.get("synced_gpus"):
+        raise ValueError(
+            "a drafter does not keep processes in step whose answers end at different times (synced_gpus): generate "
+            "without `assistant_model`."
+        )
+    if (getattr(model, "_tp_size", None) or 1) > 1 and Wishes.of(generation_config, drafter).complete is None:
+        raise ValueError(
+            "the model is split over processes (tp_plan), each of which would choose a draft budget by its own clock: "
+            "give draft_depth, draft_top_k, draft_total_tokens and draft_mode."
+        )
+
+
 def _check_mode(generation_mode: GenerationMode) -> None:
     if generation_mode != GenerationMode.ASSISTED_GENERATION:
         raise ValueError(
@@ -220,6 +247,10 @@ def _check_model(model: PreTrainedModel, generation_config: GenerationConfig) ->
         raise ValueError(
             f"{name} runs with {attention!r} attention, which takes no tree masks: load it with "
             'attn_implementation="sdpa" (or "eager").'
+        )
+    if getattr(model.config.get_text_config(decoder=True), "alibi", False):
+        raise ValueError(
+            f"{name} biases attention by distance (alibi), which its code works out of a plain mask alone."
         )
     try:
         LayerWindows.of(model.config.get_text_config(decoder=True))
@@ -256,8 +287,9 @@ def _check_room(input_ids: torch.Tensor, model_kwargs: dict[str, Any], generatio
     """A static cache has to hold all tokens but the last, which nothing attends to."""
     cache = model_kwargs["cache"]
     room = room_of(cache.layers) if isinstance(cache, StaticCache) else None
-    mask, embeds = model_kwargs.get("attention_mask"), model_kwargs.get("inputs_embeds")
-    prompt = max(each.shape[1] for each in (input_ids, mask, embeds) if each is not None)
+    given = [each for each in (input_ids, model_kwargs.get("inputs_embeds")) if each is not None]
+    columns = _mask_columns(model_kwargs.get("attention_mask"), generation_config)  # of a filled cache too
+    prompt = max(columns, *(each.shape[1] for each in given))
     needed = prompt + generation_config.max_length - input_ids.shape[1] - 1
     if room is not None and room < needed:
         raise ValueError(

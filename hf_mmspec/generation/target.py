@@ -220,7 +220,7 @@ class Target:
         kwargs["logits_to_keep"] = 0
         for name in _TOKEN_TYPES:
             if kwargs.get(name) is not None:
-                kwargs[name] = torch.zeros(trees.tokens.shape, dtype=kwargs[name].dtype, device=device)
+                kwargs[name] = self._types_of_new(name, trees.tokens.shape, device)
         positions = (self._last_position + 1).to(device) + trees.depths.to(device)
         if self._in_step:  # the longest row counts in `generate` even after its end: a padding node stands for it
             self._longest += 1
@@ -232,6 +232,13 @@ class Target:
             is_first_iteration=False,
             **kwargs,
         )
+
+    def _types_of_new(self, name: str, shape: torch.Size, device: torch.device) -> torch.Tensor:
+        """The types of new tokens: text for `mm_token_type_ids`; else those of each prompt's last token, as stock."""
+        types = self._kwargs[name]
+        if name == "mm_token_type_ids":
+            return torch.zeros(shape, dtype=types.dtype, device=device)
+        return types[:, -1:].to(device).expand(shape)
 
     def keep(self, paths: Sequence[Sequence[int]]) -> None:
         """Keep the nodes of each row's path (indices, root first) and drop the others."""
@@ -248,6 +255,8 @@ class Target:
         self._largest_positions = [self._largest_positions[row] for row in rows]
         self._last_position = self._last_position[..., list(rows), :]
         self._padding = None if self._padding is None else self._padding[list(rows)]
+        if self._kwargs.get("token_type_ids") is not None:
+            self._kwargs["token_type_ids"] = self._kwargs["token_type_ids"][list(rows)]
 
     def finish(self, new_tokens: int) -> Cache:
         """The cache as `generate` returns it after so many new tokens; filled only where somebody can see it."""

@@ -3,8 +3,10 @@
 import copy
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from hf_mmspec.chat import Chat
 from hf_mmspec.data import PictureError, PlaceholderError
@@ -80,6 +82,17 @@ def test_another_conversation_on_the_same_model(qwen):
     ask(one, "Three", [tiny.picture(2)])
 
 
+def test_a_compiled_model_goes_on(llava):
+    """Compiled forwards take a cache of a fixed size, which a conversation's is not."""
+    model, processor = copy.deepcopy(llava[0]), llava[1]
+    model.forward = torch.compile(model.forward, backend="eager")
+    chat = Chat(model, processor, tiny.build_drafter("vispec", llava[0]))
+    for question in ("One", "Two"):
+        reply = chat.ask(question, **ARGUMENTS)
+        messages = chat.messages[:-1]
+        assert reply.ids == tiny.scratch(Chat(*llava), messages, max_new_tokens=6)
+
+
 def test_regenerate_replaces_the_answer(chat):
     first = ask(chat, "One", [tiny.picture(0)])
     again = chat.regenerate(**{**ARGUMENTS, "max_new_tokens": 3})
@@ -99,6 +112,23 @@ def test_sampling_draws_what_generate_draws(chat):
     inputs = tiny.render(chat.model, chat.processor, chat.messages[:-1]).inputs
     expected = chat.model.generate(**inputs, do_sample=True, temperature=0.9, max_new_tokens=6)
     assert reply.ids == expected[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize(
+    "of_the_model",
+    [{"cache_implementation": "static"}, {"use_cache": False}, {"stop_strings": ["zzz"]}, {"max_new_tokens": 6}],
+)
+def test_what_the_checkpoint_says_besides_a_config_of_the_call(chat, of_the_model, monkeypatch):
+    """`generate` takes what a given config leaves open from the model's."""
+    bare = chat.model.generation_config
+    said = copy.deepcopy(bare)
+    said.update(**of_the_model)
+    limit = {} if "max_new_tokens" in of_the_model else {"max_new_tokens": 6}
+    for question in ("One", "Two"):
+        monkeypatch.setattr(chat.model, "generation_config", said)
+        reply = chat.ask(question, generation_config=GenerationConfig(do_sample=False, **tiny.BUDGET), **limit)
+        monkeypatch.setattr(chat.model, "generation_config", bare)
+        assert reply.ids == tiny.scratch(chat, chat.messages[:-1], max_new_tokens=6)
 
 
 def test_turns_without_drafts_between(chat):

@@ -7,6 +7,7 @@ import torch
 from transformers import StoppingCriteria, TextIteratorStreamer
 
 from hf_mmspec.chat import Chat
+from hf_mmspec.chat import chat as module
 from hf_mmspec.modeling import ViSpecDrafter
 
 from . import tiny
@@ -123,6 +124,19 @@ def test_a_streamers_reader_is_released(chat, arguments):
     streamer = TextIteratorStreamer(chat.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
     reply = ask(chat, "One", streamer=streamer)
     assert "".join(streamer) == reply.text
+
+
+def test_stop_while_the_pictures_are_read(chat, monkeypatch):
+    """Rendering large ones takes seconds, in which a user may have changed their mind."""
+    render = module.render
+
+    def slow(*arguments):
+        chat.stop()
+        return render(*arguments)
+
+    monkeypatch.setattr(module, "render", slow)
+    reply = chat.ask("One", [tiny.picture(0)], **ARGUMENTS)
+    assert reply.was_stopped and len(reply.ids) == 1
 
 
 def test_numbers_of_a_reply(chat):

@@ -126,6 +126,16 @@ def test_a_static_cache_that_is_too_small_is_refused_before_any_work():
             assert model.generate(**inputs, **request).shape[1] == length + 4
 
 
+def test_room_for_what_is_cached_is_counted_too():
+    """New ids alone and a mask that hides nothing, which `generate` drops: the cache holds the rest of the prompt."""
+    model, inputs = tiny.llama(), tiny.llava_prompt(2, images=0, length=40)
+    ids, cache = inputs["input_ids"], StaticCache(config=model.config, max_cache_len=50)
+    model(input_ids=ids[:, :-4], cache=cache, use_cache=True)
+    request = dict(attention_mask=torch.ones_like(ids), cache=cache, max_new_tokens=20, do_sample=False)
+    with pytest.raises(ValueError, match=f"max_cache_len={ids.shape[1] + 19}"):
+        model.generate(input_ids=ids[:, -4:], **request, assistant_model=RandomDrafter(model))
+
+
 def test_caches_that_cannot_be_filled():
     """A user's is refused, one that `generate` would make is replaced with a warning."""
     model, inputs = tiny.llava(), tiny.llava_prompt(2)

@@ -11,6 +11,7 @@ from hf_mmspec.generation.controller import FixedPlan
 from hf_mmspec.generation.fixed_cache import FixedTreeCache
 from hf_mmspec.generation.uncompiled import hooks_outside, is_compiled, uncompiled
 from hf_mmspec.modeling import Eagle3Drafter, FlashDrafter, ViSpecDrafter
+from tests.families.windows import FAMILIES as WINDOWED
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -240,6 +241,20 @@ def test_a_view_with_hooks_outside_runs_what_is_compiled():
             assert captured.features.shape == (1, 3, tiny.HIDDEN)
     torch.testing.assert_close(logits, expected)
     assert graphs() == compiled_once > 0
+
+
+@pytest.mark.parametrize("how", [compile_forward, compile_layers])
+def test_a_family_that_takes_one_mask_for_layers_of_several_kinds(how):
+    """PaliGemma 2 builds its decoder's masks itself: compiled, nobody could hand it those of a tree."""
+    family = WINDOWED["PaliGemma 2"]
+    plain, model = family.model(), family.model()
+    how(model, **EAGER)
+    inputs = family.prompts(plain)[0]
+    expected = run(plain, inputs, max_new_tokens=30, eos_token_id=1)
+    drafter = OracleDrafter(plain, new_tokens(expected[0], inputs))
+    actual = run(model, inputs, max_new_tokens=30, eos_token_id=1, assistant_model=drafter, **SHAPES["narrow"])
+    assert_same(expected, actual, "PaliGemma 2")
+    assert actual[0].speculation.acceptance_length > 2
 
 
 def test_a_compiled_vision_tower_alone_changes_nothing():

@@ -34,6 +34,13 @@ def plan_for(costs, acceptance, tokens=160, in_doubt=False, trust=0, waited=0.0,
     return LearningPlan(LearnedCosts(costs, in_doubt), LearnedAcceptance(acceptance), switch, asked, greedy)
 
 
+def test_a_survey_keeps_to_chains():
+    """What is tried while costs are in doubt is remembered among what chains are accepted."""
+    plan = plan_for(machine(FLAT), GOOD, in_doubt=True, mode="chain")
+    played = play(plan, 60, machine(FLAT), GOOD)
+    assert {each.mode for each in played.budgets if each.depth} == {"chain"}
+
+
 def best_speed(costs, acceptance):
     """Of a whole grid of budgets, plain decoding included."""
     best = 1 / costs.verify_seconds(1)

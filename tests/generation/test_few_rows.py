@@ -136,10 +136,21 @@ def _compiled(target):
     return target
 
 
+class PackedTensor(torch.Tensor):
+    """As torchao's: it says the dtype that it stands for, and its layer is a plain `nn.Linear`."""
+
+
+def _packed(target):
+    for layer in target.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight = nn.Parameter(layer.weight.detach().as_subclass(PackedTensor), requires_grad=False)
+    return target
+
+
 @pytest.mark.parametrize(
     "change",
-    [lambda target: target.bfloat16(), lambda target: target.to("meta"), _patched, _compiled],
-    ids=["half precision", "elsewhere", "patched", "compiled"],
+    [lambda target: target.bfloat16(), lambda target: target.to("meta"), _patched, _compiled, _packed],
+    ids=["half precision", "elsewhere", "patched", "compiled", "packed by torchao"],
 )
 def test_other_targets_are_left_alone(change):
     target = change(tiny.llava())

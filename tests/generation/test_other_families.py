@@ -20,6 +20,19 @@ def text_model(model_type, **fields):
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager")
 
 
+def test_types_of_new_tokens_are_those_of_the_last():
+    """GPT-2 adds an embedding for each type, and stock decoding goes on with the last one."""
+    torch.manual_seed(0)
+    model, inputs = tiny.finish(text_model("gpt2")), tiny.llava_prompt(0, images=0)
+    types = {"token_type_ids": torch.full_like(inputs["input_ids"], 5)}
+    expected = run(model, inputs | types, eos_token_id=1)
+    assert expected[0].sequences.tolist() != run(model, inputs, eos_token_id=1)[0].sequences.tolist()
+    oracle = OracleDrafter(model, new_tokens(expected[0], inputs))
+    assert_same(
+        expected, run(model, inputs | types, eos_token_id=1, assistant_model=oracle, **SHAPES["wide"]), "types"
+    )
+
+
 # Decoders that differ from Llama in what the adapter touches: other names of layers, sinks, windows on some layers,
 # heads of several sizes.
 TEXT_MODELS = {

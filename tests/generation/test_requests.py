@@ -4,7 +4,8 @@ import functools
 
 import pytest
 import torch
-from transformers import GenerationMixin, Llama4TextConfig, MllamaTextConfig
+from transformers import FalconConfig, FalconForCausalLM, GenerationMixin, Llama4TextConfig, MllamaTextConfig
+from transformers.generation.streamers import BaseStreamer
 
 from hf_mmspec.generation import install_hook, speculative_decoding
 from hf_mmspec.generation.candidates import ChainCandidateGenerator
@@ -137,6 +138,7 @@ def test_statistics_count_what_happened():
         (dict(draft_depth=-1), "depth"),
         (dict(draft_mode="forest"), "mode"),
         (dict(draft_dept=2), "draft_dept"),
+        (dict(synced_gpus=True), "in step"),
     ],
 )
 def test_requests_that_cannot_be_served(forbidden, kwargs, message):
@@ -144,11 +146,49 @@ def test_requests_that_cannot_be_served(forbidden, kwargs, message):
         forbidden.generate(**tiny.llava_prompt(), max_new_tokens=4, assistant_model=RandomDrafter(forbidden), **kwargs)
 
 
+def test_a_model_that_is_split_over_processes_needs_a_whole_budget(forbidden, monkeypatch):
+    """Each process has a clock of its own, and all must verify the same trees."""
+    model = forbidden
+    monkeypatch.setattr(model, "_tp_size", 2, raising=False)
+    with pytest.raises(ValueError, match="give draft_depth"):
+        model.generate(**tiny.llava_prompt(0), assistant_model=RandomDrafter(model), draft_depth=2)
+
+
+class Reader(BaseStreamer):
+    def __init__(self):
+        self.ends = 0
+
+    def put(self, value):
+        pass
+
+    def end(self):
+        self.ends += 1
+
+
+def test_a_streamer_ends_once_whatever_happens():
+    """ms-swift #10133: its reader, in another thread, would wait for ever."""
+    model, inputs = tiny.llava(), tiny.llava_prompt(1)
+    drafter, fine, broken = RandomDrafter(model), Reader(), Reader()
+    request = dict(**inputs, max_new_tokens=6, do_sample=False, assistant_model=drafter, **SHAPES["narrow"])
+    model.generate(**request, streamer=fine)
+    drafter.propose = lambda *_, **__: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        model.generate(**request, streamer=broken)
+    assert fine.ends == broken.ends == 1
+
+
 def test_an_image_placeholder_without_pixels(forbidden):
     inputs = tiny.llava_prompt()
     del inputs["pixel_values"]
     with pytest.raises(ValueError, match="no image was given"):
         forbidden.generate(**inputs, max_new_tokens=4, assistant_model=RandomDrafter(forbidden))
+
+
+def test_attention_that_is_biased_by_distance_is_refused():
+    sizes = dict(vocab_size=tiny.VOCAB, hidden_size=tiny.HIDDEN, num_hidden_layers=2, num_attention_heads=4)
+    model = FalconForCausalLM(FalconConfig(**sizes, alibi=True)).eval()
+    with pytest.raises(ValueError, match="alibi"):
+        model.generate(input_ids=torch.tensor([[1, 5]]), max_new_tokens=2, assistant_model=RandomDrafter(model))
 
 
 def test_attention_in_chunks_is_refused():

@@ -47,9 +47,11 @@ def test_torch_itself_where_it_draws_otherwise(monkeypatch):
     assert multinomial(weights).shape == (1, 1) and not calls
 
 
-def test_trying_takes_no_numbers_from_the_caller():
+def test_trying_takes_no_numbers_from_the_caller(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     same_draw._is_torchs_way.cache_clear()
-    torch.manual_seed(4)
+    torch.default_generator.manual_seed(4)
     before = torch.get_rng_state()
-    assert same_draw._is_torchs_way()
+    assert same_draw._is_torchs_way() and not seeded
     assert torch.equal(torch.get_rng_state(), before)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hf_mmspec.generation.cost_cache import fingerprints
-from hf_mmspec.modeling import FAMILIES, EagleDrafter
+from hf_mmspec.modeling import FAMILIES, EagleDrafter, ViSpecDrafter
 from hf_mmspec.modeling.int8_linear import Int8Linear, has_int8_weights, round_linear_layers
 from tests.generation import tiny
 
@@ -53,6 +53,14 @@ def test_a_rounded_drafter_gives_the_targets_own_tokens(family):
     for mode in ("tree", "chain"):
         drafted = target.generate(**inputs, assistant_model=drafter, draft_depth=3, draft_mode=mode, **options)
         assert torch.equal(drafted, target.generate(**inputs, **options))
+
+
+def test_a_rounded_drafter_moves_to_another_dtype():
+    model, inputs = tiny.llava().bfloat16(), tiny.llava_prompt(1)
+    inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
+    drafter = ViSpecDrafter.from_target(tiny.llava()).int8().to(torch.bfloat16)
+    assert {b.dtype for name, b in drafter.named_buffers() if name.endswith(".scale")} == {torch.bfloat16}
+    assert model.generate(**inputs, max_new_tokens=4, assistant_model=drafter, draft_depth=2).shape[0] == 1
 
 
 def test_what_is_rounded_is_not_saved(tmp_path):
