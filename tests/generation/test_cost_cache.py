@@ -86,3 +86,18 @@ def test_costs_that_a_budget_cannot_be_chosen_from_are_measured_again(folder, mo
     found = cached_costs(target, drafter)
     assert found.round_seconds(16, 3, 2) > 0 and found.growth(16) > 0
     assert text not in [path.read_text() for path in folder.glob("*.json")]
+
+
+def test_a_large_batch_is_measured_by_a_smaller_one(folder, monkeypatch):
+    """The memory that so many rows take is the request's; what they cost is known from fewer."""
+    measured = []
+
+    def verify(target, rows):
+        measured.append(rows)
+        return Measured({1: 1.0, 2: 1.1, 4: 1.2, 8: 1.3, 16: 1.5, 32: 2.0})
+
+    monkeypatch.setattr(costs, "_steady_verify", verify)
+    monkeypatch.setattr(costs, "_steady_draft", lambda *_: Measured({0: 0.1, 1: 0.1, 10: 0.1}))
+    target = llava()
+    drafter = ViSpecDrafter.from_target(target)
+    assert [costs.cost_record(target, drafter, rows).rows for rows in (5, 300)] == measured == [8, 32]

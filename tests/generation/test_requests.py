@@ -4,10 +4,18 @@ import functools
 
 import pytest
 import torch
-from transformers import FalconConfig, FalconForCausalLM, GenerationMixin, Llama4TextConfig, MllamaTextConfig
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    GenerationConfig,
+    GenerationMixin,
+    Llama4TextConfig,
+    MllamaTextConfig,
+    StoppingCriteria,
+)
 from transformers.generation.streamers import BaseStreamer
 
-from hf_mmspec.generation import install_hook, speculative_decoding
+from hf_mmspec.generation import custom_generate, install_hook, speculative_decoding
 from hf_mmspec.generation.candidates import ChainCandidateGenerator
 from hf_mmspec.generation.tree_mask import LayerWindows
 from hf_mmspec.modeling import FlashDrafter, ViSpecConfig, ViSpecDrafter
@@ -152,6 +160,26 @@ def test_a_model_that_is_split_over_processes_needs_a_whole_budget(forbidden, mo
     monkeypatch.setattr(model, "_tp_size", 2, raising=False)
     with pytest.raises(ValueError, match="give draft_depth"):
         model.generate(**tiny.llava_prompt(0), assistant_model=RandomDrafter(model), draft_depth=2)
+
+
+def test_stop_strings_of_the_model_beside_a_config_of_the_call(monkeypatch):
+    """As the code in a drafter's repository is called; `generate` merges both configs."""
+    model, inputs = tiny.llama(), tiny.llava_prompt(1, images=0)
+    monkeypatch.setattr(model.generation_config, "stop_strings", ["x"])
+    found = []
+
+    class Finder(StoppingCriteria):
+        def __init__(self, tokenizer, strings):
+            found.append(strings)
+
+        def __call__(self, input_ids, scores, **_):
+            return torch.zeros(len(input_ids), dtype=torch.bool)
+
+    monkeypatch.setattr(custom_generate, "StopStringCriteria", Finder)
+    config = GenerationConfig(max_new_tokens=3, do_sample=False, eos_token_id=1)
+    options = dict(generation_config=config, tokenizer=object(), draft_depth=2)
+    out = custom_generate.generate(model, RandomDrafter(model), **inputs, **options)
+    assert out.shape[1] == inputs["input_ids"].shape[1] + 3 and found == [["x"]]
 
 
 class Reader(BaseStreamer):

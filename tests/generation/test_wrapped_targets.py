@@ -1,10 +1,14 @@
 """Targets as users have them: quantized, with LoRA, offloaded, in half precision; always the target's output."""
 
+import threading
+
 import pytest
 import torch
 from transformers import BitsAndBytesConfig
 
+from hf_mmspec.generation.decoder_masks import masks_for_decoder
 from hf_mmspec.modeling import ViSpecDrafter
+from tests.families.windows import FAMILIES as WINDOWED
 
 from . import tiny
 from .doubles import OracleDrafter, RandomDrafter
@@ -103,3 +107,25 @@ def test_bfloat16_differs_only_at_ties(family):
             logits = plain.logits[place][0]
             spread = 4 * torch.finfo(torch.bfloat16).eps * logits.abs().max()
             assert logits.max() - logits[b[place]] <= spread
+
+
+def test_masks_for_a_decoder_are_those_of_the_thread_that_asks():
+    """Another thread may run the same PaliGemma 2 in the meantime."""
+    model, seen = WINDOWED["PaliGemma 2"].model(), {}
+    decoder = model.get_decoder()
+
+    def note(name):
+        with torch.no_grad():
+            decoder(input_ids=torch.tensor([[1, 5]]))
+
+    def remember(module, args, kwargs):
+        seen[threading.current_thread().name] = kwargs.get("attention_mask")
+
+    masks = {kind: torch.zeros(1, 1, 2, 2) for kind in ("full_attention", "sliding_attention")}
+    with masks_for_decoder(decoder, masks, model.config):
+        decoder.register_forward_pre_hook(remember, with_kwargs=True)
+        other = threading.Thread(target=note, args=("other",), name="other")
+        other.start()
+        other.join()
+        note("this")
+    assert seen == {"other": None, threading.current_thread().name: masks}

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaModel, LlavaModel
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaModel, LlavaModel, OPTConfig
 
 from hf_mmspec.modeling import DrafterMismatchError, ViSpecDrafter
 from hf_mmspec.modeling import binding as binding_module
@@ -22,6 +22,21 @@ def llava():
 @pytest.fixture(scope="module")
 def drafter(llava):
     return ViSpecDrafter.from_target(llava)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=32, n_head=4, n_layer=1, vocab_size=60),
+        OPTConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, ffn_dim=48, num_attention_heads=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_sizes_of_decoders_that_name_them_otherwise(config):
+    """Neither has key-value heads of its own, and GPT-2's MLP is four times as wide unless it says something else."""
+    drafter = ViSpecDrafter.from_target(AutoModelForCausalLM.from_config(config))
+    assert drafter.config.num_key_value_heads == drafter.config.num_attention_heads == 4
+    assert drafter.config.intermediate_size == 128
 
 
 def altered(drafter, **fields):
