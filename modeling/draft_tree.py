@@ -171,7 +171,7 @@ class DraftTree:
         return ancestor_masks(self.parents[None])[0]
 
     def children(self) -> list[dict[int, int]]:
-        """For every node its children as `{token: node}`. Built once, with the only device sync of a round.
+        """For every node its children as `{token: node}`. Built once; waits for the device.
 
         Of two siblings with the same token the first, which scores at least as much, is kept.
         """

@@ -3,7 +3,7 @@
 Knows no drafter. A compiler takes a shape that changes with every step for a new program; these change rarely.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -82,7 +82,7 @@ def run_layers(
             x = layer._call_impl(x, attention_mask=mask, position_embeddings=cos_sin, cache=cache)
         return x
     rows = x.shape[1]
-    missing = rounded(rows) - rows
+    missing = round_up(rows, _SIZES) - rows
     seen = cache.open(rows + missing)
     if mask is None:
         mask = x.new_zeros(1, 1, rows, cache.in_use + rows)
@@ -96,6 +96,6 @@ def run_layers(
     return x[:, :rows]
 
 
-def rounded(rows: int) -> int:
-    """The number of rows that are computed where `rows` are wanted."""
-    return next((size for size in _SIZES if size >= rows), -(-rows // _SIZES[-1]) * _SIZES[-1])
+def round_up(count: int, sizes: Sequence[int]) -> int:
+    """The next of `sizes`, which rise; beyond the last, the next of its multiples."""
+    return next((size for size in sizes if size >= count), -(-count // sizes[-1]) * sizes[-1])

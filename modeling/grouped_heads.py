@@ -21,6 +21,12 @@ def for_grouped_heads(mask: torch.Tensor) -> torch.Tensor:
     return mask
 
 
+def additive_mask(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`bool (B, n, columns)` to `(B, 1, n, columns)` with the minimum of `dtype` where True, marked."""
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return for_grouped_heads(mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None])
+
+
 def teach_sdpa() -> None:
     """Let transformers' sdpa attention know marked masks. Idempotent; other masks are treated as before, and so is
     what is compiled. Where a transformers has no such question, nothing is taught: this is about time alone."""

@@ -1,6 +1,6 @@
 """What every drafter is: a `PreTrainedModel` that binds to a target, loads strictly, and drafts on a request's state.
 
-Knows neither layers nor images; `autoregressive.py` adds the layers, each family its own inputs.
+Knows neither layers nor images; `row_drafter.py` adds both, each family its own inputs.
 """
 
 import math

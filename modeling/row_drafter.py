@@ -15,7 +15,7 @@ from .configuration_visual import VisualConfig
 from .draft_state import BorrowedParts, DrafterCache, DraftState, SeenImage, TargetPrompt
 from .draft_tree import DraftBudget, DraftTree
 from .fixed_rows import FixedDrafterCache, run_layers
-from .grouped_heads import for_grouped_heads
+from .grouped_heads import additive_mask
 from .guided_growth import Guidance, behind_run, common_run, follow_guidance
 from .row_plan import RowPlan, SlottedBatch, Spans, pad_rows, put_rows, take_rows
 from .tree_growth import Rows, Step, grow_chains, grow_trees, sample_chains
@@ -306,7 +306,7 @@ class RowDrafter(VisualDrafter):
             return None
         columns = torch.arange(max(past) + rows, device=x.device)
         hidden = columns > _counted_from(past, rows, x.device)[..., None]
-        return _additive(hidden, x.dtype)
+        return additive_mask(hidden, x.dtype)
 
     def _beyond_row(self, cache: DrafterCache) -> torch.Tensor:
         """`bool (B, 1, stable)`: True at columns that only longer rows have."""
@@ -320,7 +320,7 @@ class RowDrafter(VisualDrafter):
         if visible.shape[:2] == (1, 1) and visible.device.type == "cpu" and bool(visible.all()):
             return None
         hidden = beyond_row.expand(-1, visible.shape[1], -1)
-        return _additive(torch.cat([hidden, ~visible], dim=-1), x.dtype)
+        return additive_mask(torch.cat([hidden, ~visible], dim=-1), x.dtype)
 
 
 def _counted_from(starts: Sequence[int], count: int, device: torch.device) -> torch.Tensor:
@@ -328,12 +328,6 @@ def _counted_from(starts: Sequence[int], count: int, device: torch.device) -> to
     if len(starts) == 1:
         return torch.arange(starts[0], starts[0] + count, device=device)[None]
     return torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)
-
-
-def _additive(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`bool (B, n, columns)` to `(B, 1, n, columns)` with the minimum of `dtype` where True."""
-    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-    return for_grouped_heads(mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None])
 
 
 def _seen_images(plan: RowPlan, prompt: TargetPrompt) -> list[SeenImage]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hf_mmspec.modeling import DraftTree
+from hf_mmspec.modeling.fixed_rows import round_up
 
 from .capture import Captured
 from .compiled import CompiledForward
@@ -20,7 +21,7 @@ from .target import Target, Verified
 from .tree_batch import TreeBatch
 
 # Numbers of nodes that are verified at once; beyond the last, its multiples.
-_SIZES = (1, 8, 16, 32, 64)
+SIZES = (1, 8, 16, 32, 64)
 
 
 class CompiledTarget(Target):
@@ -50,7 +51,7 @@ class CompiledTarget(Target):
     def verify(self, trees: Sequence[DraftTree]) -> list[Verified]:
         """One forward over all nodes of the one row's tree and nodes that fill it up to the next size."""
         count = len(trees[0])
-        batch = TreeBatch.of(trees, spare=rounded_size(count) - count)
+        batch = TreeBatch.of(trees, spare=round_up(count, SIZES) - count)
         self.cache.open_at(self._lengths[0], batch.tokens.shape[1])
         masks = self._widened(self._tree_masks(batch))
         outputs, features = self._compiled(self._verify_inputs(batch, masks), self._feature_layers)
@@ -62,9 +63,3 @@ class CompiledTarget(Target):
             return {kind: self._widened(each) for kind, each in mask.items()}
         missing = self.cache.capacity - mask.shape[-1]
         return torch.nn.functional.pad(mask, (0, missing), value=torch.finfo(mask.dtype).min)
-
-
-def rounded_size(nodes: int) -> int:
-    """The number of nodes that a compiled forward verifies where `nodes` are wanted."""
-    largest = _SIZES[-1]
-    return next((size for size in _SIZES if size >= nodes), -(-nodes // largest) * largest)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from transformers import GenerationConfig
 
-from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree
+from hf_mmspec.modeling import BorrowedParts, DraftBudget, Drafter, DraftTree, TargetPrompt
 
 from .answer import Answer, StepStates
 from .answers import Answers
@@ -40,41 +40,29 @@ def decode(
     """
     speculation = Speculation(batch=len(answers.rows))
     constraints = [constraints_of(row.processors) for row in answers.rows]
-    drafting: Drafting | None = None
     with speculation.timing("prefill"):
-        outputs, prompts = target.prefill(answers.prompts, generation_config)
-        for row, answer in enumerate(answers.rows):
-            answer.append(outputs.logits[row : row + 1, -1], StepStates.of_row(outputs, row))
-        answers.stream()
-        del outputs
-        live = answers.unfinished()
-        if 0 < len(live) < len(answers.rows):
-            target.select(live)
-        if plan.may_draft and (live or conversation is not None):
-            read = live or [0]
-            first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
-            drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
-        del prompts
+        prompts = _prefill(target, answers, generation_config)
+    live, drafting = answers.unfinished(), None
+    if plan.may_draft and (live or conversation is not None):
+        read = live or [0]
+        first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
+        drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
+    del prompts
 
     while live:
         budget = plan.next_budget(len(live))
         rows = [answers.rows[row] for row in live]
         levels = [target.exact_levels(index, row.tokens_left - 1) for index, row in enumerate(rows)]
-        prefilled, graphs = speculation.seconds["prefill"], graphs_so_far()
-        if drafting is not None and budget.limited_to(max(levels)).depth > 0 and not drafting.has_read_prompts:
-            with speculation.timing("prefill"):
-                drafting.read_prompts()
-        reading = speculation.seconds["prefill"] - prefilled
+        graphs, reading = graphs_so_far(), 0.0
+        if drafting is not None and budget.limited_to(max(levels)).depth > 0:
+            reading = _read_prompts(drafting, speculation)
         with speculation.round():
             waiting = 0 if drafting is None else drafting.waiting
             temperature = _proposal_temperature(budget, generation_config)
             known = [constraints[row] for row in live]
             trees, forced = _propose(drafting, rows, levels, budget, temperature, known, speculation)
-            with speculation.timing("verify"), target.model._optimize_model_for_decode():
-                verified = target.verify(trees)
-                if verified[0].logits.device.type != "cpu":
-                    # The walk waits for it anyway; waiting here counts the time where it belongs.
-                    torch.accelerator.synchronize(verified[0].logits.device)
+            with speculation.timing("verify"):
+                verified = _verify(target, trees)
             walks = [walk(*row) for row in zip(trees, verified, rows, strict=True)]
             target.keep([path for path, _ in walks])
             for row, tree, (path, _), run in zip(live, trees, walks, forced, strict=True):
@@ -99,6 +87,37 @@ def decode(
         with speculation.timing("draft"):
             drafting.catch_up()
     return speculation
+
+
+def _prefill(target: Target, answers: Answers, generation_config: GenerationConfig) -> list[TargetPrompt]:
+    """Read the prompts and emit the first token of each row; what a drafter gets of the rows."""
+    outputs, prompts = target.prefill(answers.prompts, generation_config)
+    for row, answer in enumerate(answers.rows):
+        answer.append(outputs.logits[row : row + 1, -1], StepStates.of_row(outputs, row))
+    answers.stream()
+    live = answers.unfinished()
+    if 0 < len(live) < len(answers.rows):
+        target.select(live)
+    return prompts
+
+
+def _read_prompts(drafting: Drafting, speculation: Speculation) -> float:
+    """Before the first round that drafts: the seconds that it takes, which count for the prefill."""
+    before = speculation.seconds["prefill"]
+    if not drafting.has_read_prompts:
+        with speculation.timing("prefill"):
+            drafting.read_prompts()
+    return speculation.seconds["prefill"] - before
+
+
+def _verify(target: Target, trees: Sequence[DraftTree]) -> list[Verified]:
+    """One forward of the target over each row's tree."""
+    with target.model._optimize_model_for_decode():
+        verified = target.verify(trees)
+    device = verified[0].logits.device
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)  # the walk waits for it anyway; here the time counts where it belongs
+    return verified
 
 
 def walk(tree: DraftTree, verified: Verified, answer: Answer) -> tuple[list[int], list[int]]:

@@ -32,7 +32,7 @@ from hf_mmspec.modeling.grouped_heads import teach_sdpa
 from .answers import Answers
 from .budget import BUDGET_FIELDS, Wishes
 from .capture import capture
-from .compiled import compiled_forward
+from .compiled import CompiledForward, compiled_forward
 from .compiled_target import CompiledTarget
 from .conversation_cache import ConversationCache
 from .decoder_masks import takes_one_mask
@@ -90,14 +90,7 @@ def speculative_decoding(
     _check_request(model, assistant_model, input_ids, model_kwargs, generation_config)
 
     answers = Answers(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
-    compiled = compiled_forward(model, generation_config, model_kwargs["cache"])
-    plain = fast_for_few_rows(model) if compiled is None else compiled.view
-    if compiled is not None and _needs_uncompiled(model, model_kwargs["cache"], len(answers.rows)):
-        logger.warning_once(
-            "a compiled target runs uncompiled here: for a batch of several rows, a conversation that goes on in its "
-            "cache, or a family that takes one attention mask and has layers of several kinds."
-        )
-        compiled = None
+    plain, compiled = _as_it_runs(model, generation_config, model_kwargs["cache"], len(answers.rows))
     view = plain if compiled is None else model
     plan = plan_budget(model, assistant_model, generation_config, answers.tokens_left, len(answers.rows), view)
     cache_is_wanted = cache_is_users or bool(generation_config.return_dict_in_generate)
@@ -129,9 +122,20 @@ def speculative_decoding(
     )
 
 
-def _needs_uncompiled(model: PreTrainedModel, cache: Cache, rows: int) -> bool:
-    """Whether the request is of a kind that `CompiledTarget` does not know."""
-    return rows > 1 or isinstance(cache, ConversationCache) or takes_one_mask(model.config)
+def _as_it_runs(
+    model: PreTrainedModel, generation_config: GenerationConfig, cache: Cache, rows: int
+) -> tuple[PreTrainedModel, CompiledForward | None]:
+    """The view of the target that reads the prompt, uncompiled; and what verifies compiled, None where nothing does."""
+    compiled = compiled_forward(model, generation_config, cache)
+    if compiled is None:
+        return fast_for_few_rows(model), None
+    if rows > 1 or isinstance(cache, ConversationCache) or takes_one_mask(model.config):
+        logger.warning_once(
+            "a compiled target runs uncompiled here: for a batch of several rows, a conversation that goes on in its "
+            "cache, or a family that takes one attention mask and has layers of several kinds."
+        )
+        return compiled.view, None
+    return compiled.view, compiled
 
 
 # The inputs that hold the pixels of each modality.

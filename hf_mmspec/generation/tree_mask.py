@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import get_layer_types_and_kwargs
 
-from hf_mmspec.modeling.grouped_heads import for_grouped_heads
+from hf_mmspec.modeling.grouped_heads import additive_mask
 
 from .tree_batch import TreeBatch
 
@@ -78,16 +78,11 @@ def tree_attention_mask(
         visible[..., : hidden_columns.shape[1]] &= ~hidden_columns.to(device)[:, None]
     visible.scatter_(2, own, trees.ancestors.to(device))
     if windows.window is None:
-        return _additive(visible, dtype)
+        return additive_mask(~visible, dtype)
     node_positions = past + trees.depths.to(device)
     positions = columns.expand(batch, -1).scatter(1, own[:, 0], node_positions)
     near = node_positions[..., None] - positions[:, None] < windows.window
-    sliding = _additive(visible & near, dtype)
+    sliding = additive_mask(~(visible & near), dtype)
     if not windows.has_full:
         return sliding
-    return {"full_attention": _additive(visible, dtype), "sliding_attention": sliding}
-
-
-def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return for_grouped_heads(mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None])
+    return {"full_attention": additive_mask(~visible, dtype), "sliding_attention": sliding}
