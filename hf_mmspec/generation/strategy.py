@@ -125,7 +125,7 @@ def speculative_decoding(
 def _as_it_runs(
     model: PreTrainedModel, generation_config: GenerationConfig, cache: Cache, rows: int
 ) -> tuple[PreTrainedModel, CompiledForward | None]:
-    """The view of the target that reads the prompt, uncompiled; and what verifies compiled, None where nothing does."""
+    """The view of the target that reads the prompt, uncompiled; and what verifies compiled, None if nothing does."""
     compiled = compiled_forward(model, generation_config, cache)
     if compiled is None:
         return fast_for_few_rows(model), None
