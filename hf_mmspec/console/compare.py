@@ -109,7 +109,7 @@ def compare(
         plain=plain,
         drafted=drafted,
         pieces=_pieces(processor.tokenizer, drafted),
-        difference=None if is_sampled else find_difference(target, inputs, plain.tokens, drafted.tokens),
+        difference=None if is_sampled else find_difference(target, inputs, plain.tokens, drafted.tokens, **both),
         is_sampled=is_sampled,
     )
     console.print(verdict(comparison, processor.tokenizer), soft_wrap=True)

@@ -66,8 +66,8 @@ def rewrite(
 
 
 def _draw(rewriter: Any, wish: str, pictures: list[Any], temperature: float, file: Path) -> None:
-    """Answer twice more, without and with the drafter, and draw both. The model is warm by now."""
-    from .compare import compare
+    """Answer twice more, without and with the drafter, draw both, and say on stderr how they compare."""
+    from .compare import compare, verdict
     from .picture import draw
 
     inputs = rewriter.inputs(wish, pictures)
@@ -85,3 +85,4 @@ def _draw(rewriter: Any, wish: str, pictures: list[Any], temperature: float, fil
         options=rewriter.form_of(inputs),
     )
     draw([comparison], file)
+    Console(stderr=True).print(verdict(comparison, rewriter.processor.tokenizer), soft_wrap=True)

@@ -53,12 +53,20 @@ class Difference:
 
 
 def find_difference(
-    target: PreTrainedModel, inputs: Mapping[str, torch.Tensor], baseline: Sequence[int], other: Sequence[int]
+    target: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    baseline: Sequence[int],
+    other: Sequence[int],
+    **options: Any,
 ) -> Difference | None:
-    """None where the new tokens of both answers are equal, else the first difference, judged by `target`."""
+    """None where the new tokens of both answers are equal, else the first difference, judged by `target`.
+
+    Args:
+        options: what both calls of `generate` had besides the inputs and decides between tokens: processors, the end.
+    """
     for position, pair in enumerate(zip_longest(baseline, other)):
         if pair[0] != pair[1]:
-            return _judge(target, inputs, list(baseline[:position]), pair)
+            return _judge(target, inputs, list(baseline[:position]), pair, options)
     return None
 
 
@@ -72,9 +80,13 @@ def tie_epsilon(best_logit: float, dtype: torch.dtype) -> float:
 
 
 def _judge(
-    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], pair: tuple[int | None, int | None]
+    target: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    prefix: list[int],
+    pair: tuple[int | None, int | None],
+    options: Mapping[str, Any],
 ) -> Difference:
-    scores = next_scores(target, inputs, prefix)
+    scores = next_scores(target, inputs, prefix, **options)
     best = scores.max().item()
     epsilon = tie_epsilon(best, target.dtype)
     if quantisation_of(target) is not None:
@@ -84,12 +96,16 @@ def _judge(
     gap = best - min(scores[pair[0]].item(), scores[pair[1]].item())
     if not math.isfinite(gap):  # every token may be forbidden: infinity less infinity is not a number
         return Difference(len(prefix), pair, math.inf, epsilon)
-    chosen = _chosen(target, inputs, prefix, pair) if gap > epsilon else ()
+    chosen = _chosen(target, inputs, prefix, pair, options) if gap > epsilon else ()
     return Difference(len(prefix), pair, gap, epsilon, chosen)
 
 
 def _chosen(
-    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], pair: tuple[int | None, int | None]
+    target: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    prefix: list[int],
+    pair: tuple[int | None, int | None],
+    options: Mapping[str, Any],
 ) -> tuple[int, ...]:
     """The tokens that the target chooses behind `prefix` by itself, depending on how many it reads at once.
 
@@ -100,7 +116,7 @@ def _chosen(
         return ()
     chosen: list[int] = []
     for size in _PIECES:
-        chosen.append(int(scores_read_in_pieces(target, inputs, prefix, size).argmax()))
+        chosen.append(int(scores_read_in_pieces(target, inputs, prefix, size, **options).argmax()))
         if chosen[0] != pair[0]:
             return ()
         if pair[1] in chosen:
@@ -109,14 +125,14 @@ def _chosen(
 
 
 def scores_read_in_pieces(
-    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], size: int
+    target: PreTrainedModel, inputs: Mapping[str, Any], prefix: list[int], size: int, **options: Any
 ) -> torch.Tensor:
     """As `next_scores`, but the prompt is read first, and then the prefix behind it, `size` tokens at once."""
     cache = DynamicCache(config=target.config.get_text_config(decoder=True))
-    scores = next_scores(target, inputs, [], cache=cache)
+    scores = next_scores(target, inputs, [], cache=cache, **options)
     growing = {name: value for name, value in inputs.items() if _grows(value, inputs["input_ids"])}
     for end in [*range(size, len(prefix), size), *([len(prefix)] if prefix else [])]:
-        scores = next_scores(target, growing, prefix[:end], cache=cache)
+        scores = next_scores(target, growing, prefix[:end], cache=cache, **options)
     return scores
 
 

@@ -51,6 +51,7 @@ def test_the_request_is_drawn(folder, tmp_path):
     result = run(folder, *ask, "--drafter", str(folder / "drafter"))
     assert result.exit_code == 0, result.output
     assert result.stdout == run(folder, *ask[:-2]).stdout
+    assert "identical: yes" in " ".join(result.stderr.split())
     colours = {colour for _, colour in Image.open(file).convert("RGB").getcolors(1 << 20)}
     assert {ImageColor.getrgb(COLOURS[each]) for each in (Origin.TARGET, Origin.FORCED)} <= colours
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from transformers import LogitsProcessorList
 
 from hf_mmspec.evaluation.contenders import STOCK, Contender, answer
 from hf_mmspec.evaluation.identity import (
@@ -69,6 +70,19 @@ def test_tokens_that_tie_only_after_the_penalty_are_a_tie(monkeypatch):
     assert not find_difference(target, inputs, [penalized], [other]).is_near_tie
     target.generation_config.repetition_penalty = 1.05
     assert find_difference(target, inputs, [penalized], [other]).is_near_tie
+
+
+def test_a_tie_among_what_a_processor_of_the_call_leaves():
+    """A grammar allows few tokens; the target's best one is seldom among them."""
+    target, inputs = llava(), llava_prompt(seed=3)
+    worst = next_scores(target, inputs, []).argsort()[:2].tolist()
+
+    def only_those(input_ids, scores):
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor(worst), 1.0)
+
+    assert not find_difference(target, inputs, worst[:1], worst[1:]).is_near_tie
+    options = {"logits_processor": LogitsProcessorList([only_those])}
+    assert find_difference(target, inputs, worst[:1], worst[1:], **options).is_near_tie
 
 
 @pytest.mark.parametrize("is_everything", [False, True])
