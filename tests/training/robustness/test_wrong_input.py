@@ -86,8 +86,19 @@ def test_another_training_in_the_same_work_folder_is_refused(
     first = world.train_run(tmp_path)
     with pytest.raises(pytest.fail.Exception, match="it began"):
         world.trained(first, target, processor, finished)
+    (first.work / "0-text" / "checkpoint-1").mkdir(parents=True)
     with pytest.raises(OtherTargetError, match=rf"another training \({named} differ\): give another --work folder"):
         world.trained(world.train_run(tmp_path, "vispec", change, **options), target, processor, finished)
+
+
+def test_a_training_that_failed_before_it_began_may_be_tried_with_other_options(
+    finished, tmp_path, target, processor, no_step
+):
+    """As the error says."""
+    with pytest.raises(NoRecordsError, match="raise --max-length"):
+        world.trained(world.train_run(tmp_path, max_length=4), target, processor, finished)
+    with pytest.raises(pytest.fail.Exception, match="it began"):
+        world.trained(world.train_run(tmp_path, max_length=400), target, processor, finished)
 
 
 def test_a_work_folder_of_before_a_field_was_new_is_gone_on_with(finished, tmp_path, target, processor, no_step):
@@ -99,8 +110,11 @@ def test_a_work_folder_of_before_a_field_was_new_is_gone_on_with(finished, tmp_p
     for stage in asked["recipe"]["stages"]:
         del stage["kv_loss_weight"]
     file.write_text(json.dumps(asked))
+    checkpoint = tmp_path / "work" / "0-text" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
     with pytest.raises(pytest.fail.Exception, match="it began"):
         world.trained(world.train_run(tmp_path), target, processor, finished)
+    checkpoint.mkdir()  # it was damaged, and so removed
     with pytest.raises(OtherTargetError, match=r"another training \(recipe differ\)"):
         world.trained(world.train_run(tmp_path, "vispec", "stages.0.kv_loss_weight=1"), target, processor, finished)
 
@@ -232,6 +246,18 @@ def test_answers_that_teach_nothing_are_counted(tmp_path, target, processor, mon
     run = world.distil_run(table, tmp_path / "a", max_skipped=1.0, max_length=length + 8)
     world.distil(run, target, processor, told.append)
     assert f"3 samples were left out: {reason}" in told
+
+
+def test_what_the_chat_template_refuses_is_counted(tmp_path, target):
+    """Templates raise an error of their own, for example where a role has no place in them."""
+    processor = tiny_processor()
+    refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    processor.chat_template = refuse + processor.chat_template
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}]
+    table = world.write_rows(tmp_path, [{"messages": asked}, *({"messages": asked[1:]} for _ in range(5))])
+    said = world.answered(table, tmp_path / "a", target, processor)
+    assert "1 samples were left out: the processor refuses it" in said
+    assert len(AnswerSet.load(tmp_path / "a").rows) == 5
 
 
 def remove_pictures(folder):
