@@ -113,6 +113,13 @@ class RecordSource:
         """One column of all usable rows."""
         return self.rows.select(self.numbers)[name][:]
 
+    def prompts(self) -> list[str]:
+        """What the prompt of each usable row is called, in all sets alike. A key that begins with a row's number says
+        something within its own data alone; an embedded prompt's is the same wherever it was answered."""
+        data = [str(each.manifest.get("data", n)) for n, each in enumerate(self.sets) for _ in range(len(each.rows))]
+        keys = zip(self.numbers, self.column("key"), strict=True)
+        return [f"{data[number]}/{key}" if key[:1].isdigit() else key for number, key in keys]
+
     def said(self) -> Iterator[torch.Tensor]:
         """The answers of all usable rows, `int64`."""
         for ids, prompt_length in token_rows([self.rows.select(self.numbers)]):

@@ -12,12 +12,12 @@ from hf_mmspec.data import PictureError
 from hf_mmspec.training.answers.answering import Answering
 from hf_mmspec.training.answers.screening import TooManySkippedError
 from hf_mmspec.training.answers.store import AnswerSet, AnswerStore, AnswerStoreError
+from hf_mmspec.training.checks import OtherTargetError
 from hf_mmspec.training.features.reading import OtherPromptError
 from hf_mmspec.training.features.source import NoRecordsError
 from hf_mmspec.training.learning.trainer import DrafterTrainer
 from hf_mmspec.training.recipes import RecipeError
 from hf_mmspec.training.result.folder import FolderInUseError
-from hf_mmspec.training.train import OtherTargetError
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.training.robustness import world
 
@@ -315,7 +315,9 @@ def test_a_length_limit_cuts_answers(eight, tmp_path, target, processor, more):
     run = world.train_run(tmp_path, "eagle", max_length=prompt + more, held_out=2)
     said = world.trained(run, target, processor, eight)
     kept = min(more, 5)
-    assert any(line.startswith(f"6 answers, {6 * kept} tokens of {6 * (prompt + kept)} supervised") for line in said)
+    assert any(
+        line.startswith(f"6 answers, {6 * (kept - 1)} tokens of {6 * (prompt + kept)} supervised") for line in said
+    )
 
 
 def test_what_a_length_limit_leaves_out_is_counted(eight, finished, tmp_path, target, processor):
