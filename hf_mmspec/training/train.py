@@ -87,6 +87,7 @@ def _train(
     made_by = {
         "target": public_name(run.target),
         "target_quantization": quantisation_of(model),
+        "license": run.license,
         "data": [data_facts(each) for each in answers],
         "records": len(training),
         "outside": outside,

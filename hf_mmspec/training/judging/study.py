@@ -90,14 +90,19 @@ class Study:
         )
 
     def trained(self, recipe: Recipe, called: str) -> tuple[Drafter, dict[str, Any]]:
-        """Train a drafter, or take it where one of the same recipe is done: ready to draft, and its
+        """Train a drafter, or take it where one of the same recipe and answers is done: ready to draft, and its
         `training.json`. Its checkpoints are removed when it is done."""
         run = self.run(recipe, called)
-        if _made_by(run.out).get("recipe") != recipe.as_dict():
+        if not self._has_made(run):
             train(run, self.model, self.processor, self.answers, self.validation)
         shutil.rmtree(run.work, ignore_errors=True)
         drafter = AutoDrafter.from_pretrained(run.out).to(device=self.model.device, dtype=self.model.dtype)
         return drafter.eval(), _made_by(run.out)
+
+    def _has_made(self, run: Run) -> bool:
+        made_by = _made_by(run.out)
+        learned = [each["fingerprint"] for each in made_by.get("data", [])]
+        return made_by.get("recipe") == run.recipe.as_dict() and learned == [each.fingerprint for each in self.answers]
 
 
 def open_study(

@@ -178,6 +178,12 @@ class Recipe:
                     f"stage {stage.name!r}: kv_loss_weight is for drafters that feed on their own outputs; flash "
                     "drafts all slots from one row and writes no keys and values for drafted tokens: set it to 0"
                 )
+        slots, trained = self.drafter.get("num_slots"), max(stage.unroll for stage in self.stages)
+        if self.family == "flash" and isinstance(slots, int) and slots > trained:
+            raise RecipeError(
+                f"drafter.num_slots is {slots}, but no stage trains more than {trained} slots, and all are drafted "
+                f"from: set stages.*.unroll={slots}, or fewer slots"
+            )
         if len({stage.kv_layer for stage in self.stages} - {None}) > 1:
             raise RecipeError("kv_loss_layer must be the same in all stages")
         if self.evaluations < 1:

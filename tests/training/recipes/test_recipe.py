@@ -119,6 +119,14 @@ def test_what_cannot_be_is_refused_by_name(change, words):
         read_recipe(family_recipe("vispec"), [change])
 
 
+def test_slots_that_no_stage_trains_are_refused():
+    """They would be drafted from as they were drawn."""
+    with pytest.raises(RecipeError, match=r"num_slots is 8, but no stage trains more than 4 slots.*unroll=8"):
+        read_recipe(family_recipe("flash"), ["drafter.num_slots=8"])
+    read_recipe(family_recipe("flash"), ["drafter.num_slots=8", "stages.0.unroll=8"])
+    read_recipe(family_recipe("flash"), ["drafter.num_slots=2"])
+
+
 @shipped
 def test_the_loss_on_keys_and_values(file):
     """For every family that feeds on its own outputs; off where nothing is said."""

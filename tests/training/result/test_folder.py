@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +121,29 @@ def test_only_a_drafters_place_is_taken(tmp_path):
     for name in ("empty", "file"):
         with pytest.raises(FolderInUseError, match=f"{name} holds something else: .*--out"):
             insist_on_place(tmp_path / name)
+
+
+def test_what_was_put_beside_a_result_is_not_deleted(tmp_path):
+    """Measurements, pictures, a repository."""
+    save(tmp_path / "mine")
+    (tmp_path / "mine" / ".git").mkdir()
+    (tmp_path / "mine" / "bench.json").write_text("{}")
+    with pytest.raises(FolderInUseError, match=r"mine is a drafter to which .git, bench.json was added.*--out"):
+        insist_on_place(tmp_path / "mine")
+
+
+def test_all_that_is_written_may_be_replaced(tmp_path):
+    save(tmp_path / "mine")
+    AutoDrafter.from_pretrained(tmp_path / "mine").save_pretrained(tmp_path / "mine", max_shard_size="20KB")
+    assert len(list((tmp_path / "mine").glob("model-*.safetensors"))) > 1
+    insist_on_place(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_folder_without_a_name_is_refused(place):
+    """The result is written beside it."""
+    with pytest.raises(FolderInUseError, match="by its own name"):
+        insist_on_place(Path(place))
 
 
 def test_provenance_has_no_path_of_this_machine(monkeypatch):

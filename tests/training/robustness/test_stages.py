@@ -45,8 +45,9 @@ def test_answers_of_a_target_of_another_name_are_asked_about(
     whole, tmp_path, target, processor, finished, target_name, asks
 ):
     """Embeddings and head of a finetuned model may be those of the model that it was made from."""
-    run = replace(world.train_run(tmp_path), target=target_name)
+    run = replace(world.train_run(tmp_path), target=target_name, license="mit")
     shutil.copytree(whole.work, run.work)
     said = world.trained(run, target, processor, finished)
     line = f"answers: answers of tiny, now read by {target_name}: are these the same weights?"
     assert (line in said) == asks
+    assert "license: mit" in (run.out / "README.md").read_text()
