@@ -32,7 +32,7 @@ from .learning.trainer import SECONDS, TERM, DrafterTrainer, last_checkpoint, tr
 from .learning.warm_start import warm_start
 from .material import in_batches, make_judge, sources
 from .processes import processes
-from .recipes.recipe import Stage
+from .recipes.stage import Stage
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
 from .run import Run

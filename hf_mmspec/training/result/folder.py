@@ -24,8 +24,8 @@ class FolderInUseError(ValueError):
 
 
 # All that `save_result` writes besides the code of `modeling/`; weights may be in shards.
-_WRITTEN = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
-_WRITTEN += ("training.json", "README.md")
+_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+_WRITTEN = (*_WEIGHTS, "config.json", "generation_config.json", "training.json", "README.md")
 
 
 def insist_on_place(folder: Path) -> None:
