@@ -23,6 +23,7 @@ def source_of(
     data: str,
     split: str | None,
     subset: str | None,
+    revision: str | None,
     columns: Columns,
     append: str,
     limit: int | None,
@@ -30,9 +31,7 @@ def source_of(
     pictures: str | None,
 ) -> Source:
     """A source of prompts as options gave it."""
-    return Source(
-        data, split=split, subset=subset, columns=columns, append=append, limit=limit, skip=skip, pictures=pictures
-    )
+    return Source(data, split, subset, columns, append, limit, skip, revision, pictures=pictures)
 
 
 def recipe_of(name: str, changes: Sequence[str]) -> Any:

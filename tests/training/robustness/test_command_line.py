@@ -57,6 +57,13 @@ def test_distil_refuses(run, no_model, tmp_path, name):
     assert not (tmp_path / "new").exists()
 
 
+def test_distil_reads_a_revision_of_a_hub_data_set(run, no_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **options: asked.append(options) or 1 / 0)
+    refused(run("distil", "--data", "org/prompts", "--out", "new", "--revision", "abc"), "org/prompts")
+    assert asked[0]["revision"] == "abc"
+
+
 TRAIN = {
     "an unknown family": (["--family", "x"], "--family x: choose one of vispec"),
     "no path": (["--set", "nonsense"], "'nonsense': write path=value"),
