@@ -6,10 +6,13 @@ Upper bounds: answers may end early.
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from hf_mmspec.data import Conversation, model_inputs
+from hf_mmspec.generation.visual_spans import visual_token_ids
+from hf_mmspec.modeling.binding import unwrap
 
 from ..features.stored import StatesFormat
 from .distil import Distillation
@@ -52,7 +55,8 @@ def estimate(distillation: Distillation) -> Estimate:
     """Look at the first missing shard, and let the target decode a few tokens of it."""
     missing = distillation.missing()
     kept = distillation.store.manifest.get("features")
-    per_token = StatesFormat(**kept).bytes_per_token if kept else 0
+    states = StatesFormat(**kept) if kept else None
+    per_token = states.bytes_per_token if states else 0
     first = list(distillation.askable(missing[0], Counter())) if missing else []
     if not first:
         return Estimate(len(missing), 0, 0, None, per_token)
@@ -61,8 +65,14 @@ def estimate(distillation: Distillation) -> Estimate:
     prompts = len(missing) * distillation.shard_size
     tokens = prompts * (prompt + distillation.how.max_new_tokens)
     pictures = sum(len(picture_column(p)["bytes"] or b"") for c in first for p in c.pictures) // len(first)
-    size = tokens * (4 + per_token) + prompts * (pictures + 500)
+    embeds = states.bytes_per_embedding * _visual_tokens(distillation, inputs) // len(first) if states else 0
+    size = tokens * (4 + per_token) + prompts * (pictures + embeds + 500)
     return Estimate(len(missing), tokens, size, _seconds(distillation, first, len(missing)), per_token)
+
+
+def _visual_tokens(distillation: Distillation, inputs: Any) -> int:
+    ids = sorted(visual_token_ids(unwrap(distillation.model).config).values())
+    return int(torch.isin(inputs["input_ids"], torch.tensor(ids)).sum())
 
 
 @torch.inference_mode()

@@ -172,5 +172,14 @@ def test_estimates_bound_what_is_to_come(qwen, tmp_path):
     assert found.tokens >= sum(map(len, ids(tmp_path / "a")))
 
 
+def test_the_room_for_states_counts_visual_tokens_twice(llava, tmp_path):
+    """Their merged embeddings are kept too."""
+    work = distillation(tmp_path / "a", *llava, [conversation(seed) for seed in range(4)], keep=True, max_new_tokens=4)
+    found = estimate(work)
+    work.run()
+    kept = sum(len(row[name]) for row in rows(tmp_path) for name in ("features", "image_embeds"))
+    assert kept < found.size < 2 * kept
+
+
 def test_durations():
     assert [duration(seconds) for seconds in (5, 300, 9000)] == ["5 s", "5 min", "2.5 h"]
