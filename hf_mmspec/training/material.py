@@ -26,14 +26,31 @@ def sources(
     answers: Sequence[AnswerSet],
     validation: Sequence[AnswerSet],
 ) -> tuple[RecordSource, RecordSource]:
-    """Records to train on and to measure on."""
+    """Records to train on and to measure on.
+
+    Raises:
+        NoRecordsError: nothing can be learned from them, or states are not stored that are asked for.
+        OtherTargetError: too few to hold some out.
+        PictureError: some of their pictures are gone.
+    """
     reader = Reader(model, processor, layers_of(run.recipe, model), kv_layer=run.recipe.kv_layer)
     everything = RecordSource.open(answers, reader, run.features, run.max_length)
     if validation:
-        return everything, RecordSource.open(validation, reader, "auto", run.max_length)
+        training, held_out = everything, RecordSource.open(validation, reader, "auto", run.max_length)
+    else:
+        training, held_out = _parted(run, everything)
+    if not training.is_stored or any(stage.on_policy for stage in run.recipe.stages):
+        training.insist_on_pictures()
+    if not held_out.is_stored:
+        held_out.insist_on_pictures()
+    return training, held_out
+
+
+def _parted(run: Run, everything: RecordSource) -> tuple[RecordSource, RecordSource]:
+    """To train on, and held out."""
     prompts, tasks = everything.prompts(), everything.column("task")
     chosen = split_off(prompts, tasks, run.held_out)
-    if not chosen[1]:  # tasks of one or two prompts each, which are not parted
+    if not chosen[1]:  # a third of one or two prompts is none: tasks so small are taken as one
         chosen = split_off(prompts, ["all"] * len(tasks), run.held_out)
     if not all(chosen):
         raise OtherTargetError(

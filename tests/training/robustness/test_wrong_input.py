@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from hf_mmspec.training.checks import OtherTargetError
 from hf_mmspec.training.features.reading import OtherPromptError
 from hf_mmspec.training.features.source import NoRecordsError
 from hf_mmspec.training.learning.trainer import DrafterTrainer
+from hf_mmspec.training.material import sources
 from hf_mmspec.training.recipes import RecipeError
 from hf_mmspec.training.result.folder import FolderInUseError
 from tests.evaluation.tiny import tiny_processor, tiny_target
@@ -270,8 +272,27 @@ def test_a_picture_that_is_gone_is_named(tmp_path, target, processor):
     table = world.write_table(tmp_path / "table")
     world.answered(table, tmp_path / "a", target, processor)
     remove_pictures(table.parent)
-    with pytest.raises(PictureError, match=r"\d.png: no such file.*put it back, or distil without it"):
+    with pytest.raises(PictureError, match=r"5 of 5 pictures are gone, such as .*0.png.*put them back, or distil"):
         world.trained(world.train_run(tmp_path), target, processor, tmp_path / "a")
+
+
+@pytest.mark.parametrize(("features", "changes"), [("live", []), ("stored", ["stages.1.on_policy={}"])])
+def test_a_picture_that_only_training_needs_is_missed_before_it_begins(
+    tmp_path, target, processor, no_step, features, changes
+):
+    """Whether records are read on the fly, or the drafter's own proposals are."""
+    table = world.write_table(tmp_path / "table", 9)
+    rows = [{"prompt": f"What is {number}?", "image": f"{number}.png"} for number in range(9)]
+    for row in rows:
+        Image.new("RGB", (40, 30)).save(table.parent / row["image"])
+    world.answered(
+        world.write_rows(table.parent, rows), tmp_path / "a", target, processor, keep=world.recipe("vispec")
+    )
+    run = world.train_run(tmp_path, "vispec", *changes, features=features)
+    training, _ = sources(run, target, processor, [AnswerSet.load(tmp_path / "a")], [])
+    Path(training.column("images")[0][0]["path"]).unlink()
+    with pytest.raises(PictureError, match="1 of 6 pictures are gone"):
+        world.trained(run, target, processor, tmp_path / "a")
 
 
 def test_stored_states_need_no_picture_but_the_held_out_ones(tmp_path, target, processor):
