@@ -5,7 +5,9 @@ Upper bounds: answers may end early.
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from hf_mmspec.modeling.binding import unwrap
 
 from ..features.stored import StatesFormat
 from .distil import Distillation
+from .halves import in_halves
 from .rows import picture_column
 
 _PROBE_TOKENS = 8
@@ -79,15 +82,19 @@ def _visual_tokens(distillation: Distillation, inputs: Any) -> int:
 def _seconds(distillation: Distillation, first: list[Conversation], shards: int) -> float | None:
     if all(conversation.answer_ids for conversation in first):
         return None
-    model = distillation.model
-    inputs = model_inputs(distillation.processor, first).to(model.device, model.dtype)
+    model, processor = distillation.model, distillation.processor
     took = []
     for tokens in (1, 1 + _PROBE_TOKENS):  # the first call pays for warming up, and so bounds from above
         start = time.perf_counter()
-        model.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens)
+        in_halves(partial(_answer, model, processor, tokens), first)
         took.append(time.perf_counter() - start)
     step = max(took[1] - took[0], 0.1 * took[1]) / _PROBE_TOKENS
     return shards * (took[0] + step * distillation.how.max_new_tokens)
+
+
+def _answer(model: Any, processor: Any, tokens: int, some: Sequence[Conversation], _: int) -> list[Any]:
+    inputs = model_inputs(processor, some).to(model.device, model.dtype)
+    return list(model.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens))
 
 
 def duration(seconds: float) -> str:
