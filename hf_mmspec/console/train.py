@@ -60,7 +60,6 @@ def train(
         quiet,
         read_answers,
         recipe_of,
-        trainer_options,
     )
 
     chosen = recipe_of(str(recipe or family), change or ())
@@ -70,6 +69,7 @@ def train(
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
     from hf_mmspec.hub.names import EMBEDDED_TARGET
+    from hf_mmspec.training.learning.precision import trainer_options
     from hf_mmspec.training.result.folder import insist_on_place
     from hf_mmspec.training.train import Run
     from hf_mmspec.training.train import train as run_training

@@ -83,11 +83,3 @@ def insist_on_reporter(report_to: str) -> None:
     known = ["none", "all", *INTEGRATION_TO_CALLBACK]
     if report_to not in known:
         raise ValueError(f"--report-to {report_to}: choose one of {', '.join(known)}")
-
-
-def trainer_options(precision: str, target_dtype: Any, report_to: str) -> dict[str, Any]:
-    """`TrainingArguments` that depend on the machine; bf16 products where the target runs in bf16."""
-    import torch
-
-    bf16 = precision == "bf16" or (precision == "auto" and target_dtype == torch.bfloat16)
-    return {"bf16": bf16, "report_to": report_to, "use_cpu": not torch.cuda.is_available()}

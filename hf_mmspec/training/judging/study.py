@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_mmspec import AutoDrafter
 from hf_mmspec.data import Conversation, Source, open_source
 from hf_mmspec.evaluation.loading import load_target
@@ -21,6 +19,7 @@ from hf_mmspec.modeling import Drafter
 
 from ..answers.store import AnswerSet
 from ..features.source import Where
+from ..learning.precision import trainer_options
 from ..recipes.recipe import Recipe
 from ..run import Run
 from ..train import train
@@ -86,7 +85,7 @@ class Study:
             features=self.features,
             held_out=self.held_out,
             max_new_tokens=self.max_new_tokens,
-            trainer={"bf16": self.model.dtype == torch.bfloat16, "use_cpu": not torch.cuda.is_available()},
+            trainer=trainer_options("auto", self.model.dtype),
         )
 
     def trained(self, recipe: Recipe, called: str) -> tuple[Drafter, dict[str, Any]]:
