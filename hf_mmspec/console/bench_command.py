@@ -64,6 +64,7 @@ def bench(
         str | None, typer.Option(help="Of the data; of the embedded one val is for choosing settings. Default: test.")
     ] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub data set.")] = None,
     pictures: Annotated[str | None, typer.Option(help="Folder that paths of pictures start from.")] = None,
     budget: Annotated[
         list[str] | None,
@@ -108,7 +109,7 @@ def bench(
     if task:
         settings.check_tasks(task)  # without a list, tasks are known when the prompts are
     columns = Columns(prompt=prompt_column, image=image_column, messages=messages_column, task=task_column)
-    options = Source(settings.data[0], split, subset, columns, pictures=pictures)
+    options = Source(settings.data[0], split, subset, columns, revision=revision, pictures=pictures)
     refuse_idle_options(settings.data, options)
     entries = name_drafters(drafter or ([] if text_only else [loading.default_drafter()]), text_only or (), blind)
     sources = open_data(settings.data, settings.samples, options)

@@ -24,6 +24,7 @@ def distil(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data set. Default: the only one, or train.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub data set.")] = None,
     prompt_column: Annotated[str | None, typer.Option(help="Column of the question. Default: by its name.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the picture, or of a list of them.")] = None,
     messages_column: Annotated[str | None, typer.Option(help="Column of whole conversations.")] = None,
@@ -60,7 +61,7 @@ def distil(
     from .training_session import columns_of, load_for_training, named_dtype, quiet, recipe_of, source_of
 
     columns = columns_of(prompt_column, image_column, messages_column, task_column, id_column)
-    source = source_of(data, split, subset, columns, append, limit, skip, pictures)
+    source = source_of(data, split, subset, revision, columns, append, limit, skip, pictures)
     refuse_idle_options([data], source)
     keep = None if features is None else recipe_of(features, ())
     kept_dtype = named_dtype(features_dtype)

@@ -28,13 +28,16 @@ def train(
     start_from: Annotated[
         str | None, typer.Option(help="Folder or Hub repository of a drafter whose weights are taken where they fit.")
     ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the drafter, for its card, as the Hub names it: apache-2.0, mit, ...")
+    ] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Prompts to measure L on.")] = 12,
     work: Annotated[Path | None, typer.Option(help="Folder for checkpoints and logs. Default: OUT-work.")] = None,
     features: Annotated[
         str, typer.Option(help="auto, stored (hidden states from disk) or live (read on the fly).")
     ] = "auto",
     max_length: Annotated[int | None, typer.Option(min=4, help="Cut answers behind so many tokens.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers that L is measured on.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Of answers that L is measured on.")] = 200,
     accumulate: Annotated[int, typer.Option(min=1, help="Read the records of a step in so many parts.")] = 1,
     save_minutes: Annotated[float, typer.Option(min=0, help="Between checkpoints; 0 is every step.")] = 10.0,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32 matrix products.")] = "auto",
@@ -57,7 +60,6 @@ def train(
         quiet,
         read_answers,
         recipe_of,
-        trainer_options,
     )
 
     chosen = recipe_of(str(recipe or family), change or ())
@@ -67,6 +69,7 @@ def train(
     quiet(threads)
     answers, validation = read_answers(data), read_answers(val or [])
     from hf_mmspec.hub.names import EMBEDDED_TARGET
+    from hf_mmspec.training.learning.precision import trainer_options
     from hf_mmspec.training.result.folder import insist_on_place
     from hf_mmspec.training.train import Run
     from hf_mmspec.training.train import train as run_training
@@ -86,6 +89,7 @@ def train(
         save_minutes,
         trainer_options(precision, target.dtype, report_to),
         start_from,
+        license,
     )
     console = Console()
 

@@ -23,6 +23,7 @@ def source_of(
     data: str,
     split: str | None,
     subset: str | None,
+    revision: str | None,
     columns: Columns,
     append: str,
     limit: int | None,
@@ -30,9 +31,7 @@ def source_of(
     pictures: str | None,
 ) -> Source:
     """A source of prompts as options gave it."""
-    return Source(
-        data, split=split, subset=subset, columns=columns, append=append, limit=limit, skip=skip, pictures=pictures
-    )
+    return Source(data, split, subset, columns, append, limit, skip, revision, pictures=pictures)
 
 
 def recipe_of(name: str, changes: Sequence[str]) -> Any:
@@ -84,11 +83,3 @@ def insist_on_reporter(report_to: str) -> None:
     known = ["none", "all", *INTEGRATION_TO_CALLBACK]
     if report_to not in known:
         raise ValueError(f"--report-to {report_to}: choose one of {', '.join(known)}")
-
-
-def trainer_options(precision: str, target_dtype: Any, report_to: str) -> dict[str, Any]:
-    """`TrainingArguments` that depend on the machine; bf16 products where the target runs in bf16."""
-    import torch
-
-    bf16 = precision == "bf16" or (precision == "auto" and target_dtype == torch.bfloat16)
-    return {"bf16": bf16, "report_to": report_to, "use_cpu": not torch.cuda.is_available()}

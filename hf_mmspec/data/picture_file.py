@@ -59,7 +59,9 @@ def _read(file: Path | io.BytesIO, size: int, name: str) -> Image.Image:
             raise PictureError(f"{name}: {error}; the limit is {MAX_PIXELS:,} pixels") from error
         except UnidentifiedImageError as error:
             raise PictureError(f"{name}: not an image ({', '.join(FORMATS)} can be read)") from error
-        except OSError as error:
+        except PictureError:
+            raise
+        except Exception as error:  # headers too are read by decoders, see `_upright`
             raise PictureError(f"{name}: broken image ({type(error).__name__}: {error})") from error
 
 

@@ -90,8 +90,10 @@ def refuse_idle_options(data: Sequence[str], options: Source) -> None:
     """Raises DataError where something is said about columns, a subset or a folder of pictures and all data are
     generated, so that nobody measures them by a forgotten --data."""
     generated = all(each.partition(":")[0] == "embedded" for each in data)
-    if generated and (options.columns.named or options.subset or options.pictures):
-        raise DataError(f"{', '.join(data)} is generated: columns, subsets and folders of pictures are of other data")
+    if generated and (options.columns.named or options.subset or options.revision or options.pictures):
+        raise DataError(
+            f"{', '.join(data)} is generated: columns, subsets, revisions and folders of pictures are of other data"
+        )
 
 
 def open_source(source: Source) -> Conversations:

@@ -4,13 +4,13 @@ Knows no columns: rows come as they are, with pictures as bytes and paths.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from .errors import DataError
@@ -102,7 +102,7 @@ def _open_folder(place: Place, pictures: Path | None) -> Table:
 
 
 def _tables(place: Place) -> dict[str, list[Path]]:
-    """The wanted split -> its files: those named after it, or the only one there is, which is "train"."""
+    """The wanted split -> its files, those named after it; a table alone is "train", whatever its name."""
     files = _table_files(place.path)
     if len(files) < 2:
         return {"train": files} if files else {}
@@ -110,7 +110,7 @@ def _tables(place: Place) -> dict[str, list[Path]]:
     for file in files:
         name = re.split(r"-\d{5}-of-", file.stem)[0] if file.parent == place.path else file.parent.name
         splits.setdefault(name, []).append(file)
-    wanted = re.split(r"[\[+]", place.split or place.usual_split)[0]
+    wanted = re.split(r"[\[+]", place.split or _usual(place, splits))[0]
     if wanted not in splits:
         names = ", ".join(str(file.relative_to(place.path)) for file in files)
         raise DataError(f"{place.data}: none of {names} is called {wanted}: name the file, or a split that is there")
@@ -145,19 +145,29 @@ def _load_saved(place: Place) -> Dataset:
         saved = datasets.load_from_disk(str(place.path))
     except Exception as error:
         raise DataError(f"{place.data}: this saved data set cannot be read: {_in_one_line(error)}") from error
-    if isinstance(saved, Dataset):
-        return _undecoded(saved)
-    split = place.split or (next(iter(saved)) if len(saved) == 1 else place.usual_split)
-    if split not in saved:
-        raise DataError(f"{place.data}: no split {split!r}; it has {', '.join(saved)}")
-    return _undecoded(saved[split])
+    return _undecoded(_split_of(place, saved))
+
+
+def _split_of(place: Place, found: Dataset | DatasetDict) -> Dataset:
+    """The split that is asked for, or the usual one."""
+    if isinstance(found, Dataset):
+        return found
+    split = place.split or _usual(place, found)
+    if split not in found:
+        raise DataError(f"{place.data}: no split {split!r}; it has {', '.join(found)}: choose one with --split")
+    return found[split]
+
+
+def _usual(place: Place, splits: Collection[str]) -> str:
+    """The split that is read where none is asked for: the only one there is."""
+    return next(iter(splits)) if len(splits) == 1 else place.usual_split
 
 
 def _load(place: Place, path: str, options: Mapping[str, Any]) -> Dataset:
     """`datasets.load_dataset`, whose many errors become one line each."""
-    usual = {"name": place.subset, "split": place.split or place.usual_split, "cache_dir": place.cache_dir}
+    usual = {"name": place.subset, "split": place.split, "cache_dir": place.cache_dir}
     try:
-        return _undecoded(datasets.load_dataset(path, **{**usual, **options}))
+        found = datasets.load_dataset(path, **{**usual, **options})  # without a split all, which costs no more
     except ConnectionError as error:
         raise DataError(
             f"{place.data}: no such file or folder here, and the Hub cannot be reached ({_in_one_line(error)}); "
@@ -165,6 +175,7 @@ def _load(place: Place, path: str, options: Mapping[str, Any]) -> Dataset:
         ) from error
     except Exception as error:  # the libraries below raise nearly anything on broken files
         raise DataError(f"{place.data}: {_in_one_line(error.__cause__ or error)}") from error
+    return _undecoded(_split_of(place, found))
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -45,33 +45,36 @@ def machine_facts(dtype: torch.dtype | None = None, device: torch.device | str =
         "accelerator": torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None,
         "dtype": str(dtype).removeprefix("torch.") if dtype else None,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: package_version(name) for name in PACKAGES},
         "git_revision": git_revision(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 
 def git_revision() -> str | None:
-    """The revision of the checkout that runs, `-dirty` appended where it differs; None outside of a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    """The revision of the checkout that runs, `-dirty` appended where it differs; None outside of a checkout of the
+    package, as where it is installed within that of somebody else."""
+    here = Path(__file__)
+    if _git("ls-files", "--error-unmatch", here.name, cwd=here.parent) is None:
         return None
-    return described.stdout.strip() or None
+    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*", cwd=here.parent)
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Of an installed package; None where it is not."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _git(*arguments: str, cwd: Path) -> str | None:
+    """What git says; None where it says nothing or cannot."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def _cpuinfo() -> list[str]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from hf_mmspec.whole_file import write_whole
+
 from .card_bench import read_bench
-from .card_facts import BENCH_FILES, CardError, read_facts
+from .card_facts import CardError, bench_files, read_facts
 from .card_metadata import card_metadata
 from .card_text import card_text, picture_name
 
@@ -51,14 +53,17 @@ def write_card(folder: str | Path, benches: Sequence[str | Path] = (), name: str
         ValueError: see `make_card`; nothing is written then.
     """
     folder = Path(folder)
-    reports = [read_bench(Path(file)) for file in benches or sorted(folder.glob(BENCH_FILES))]
+    reports = [read_bench(Path(file)) for file in benches or bench_files(folder)]
     card = make_card(folder, reports, name)
     pictures = [_picture(report) for report in reports]
-    for stale in (*folder.glob(BENCH_FILES), *folder.glob("speed*.png")):
-        stale.unlink()
+    written = set()
     for number, (report, picture) in enumerate(zip(reports, pictures, strict=True), 1):
-        (folder / bench_name(number)).write_text(as_json(report), encoding="utf-8")
-        (folder / picture_name(number)).write_bytes(picture)
+        bench, shown = folder / bench_name(number), folder / picture_name(number)
+        write_whole(bench, as_json(report))
+        shown.write_bytes(picture)
+        written |= {bench, shown}
+    for stale in {*bench_files(folder), *folder.glob("speed*.png")} - written:  # none before the new ones are there
+        stale.unlink()
     path = folder / "README.md"
     card.save(path)
     return path

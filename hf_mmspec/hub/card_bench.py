@@ -29,7 +29,6 @@ class Measured:
         overall: over all tasks, by temperature: `(temperature, numbers)`.
         others: the other contenders over all tasks, `(name, numbers)`.
         machine, settings, definitions: the report's.
-        report: all of it.
     """
 
     name: str
@@ -39,7 +38,6 @@ class Measured:
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
     definitions: Mapping[str, str]
-    report: Mapping[str, Any]
 
     @property
     def target(self) -> str | None:
@@ -99,7 +97,6 @@ def read_measured(report: Mapping[str, Any], folder_name: str, family: str) -> M
         machine=report["machine"],
         settings=report.get("settings", {}),
         definitions=report.get("definitions", {}),
-        report=report,
     )
 
 

@@ -16,8 +16,6 @@ from .card_bench import Measured, read_bench, read_measured
 from .names import EMBEDDED_TARGET, is_hub_id
 from .tensor_files import list_tensors
 
-BENCH_FILES = "bench*.json"
-
 
 class CardError(ValueError):
     """A card that cannot be made; the message names the file and the fix."""
@@ -74,7 +72,7 @@ def read_facts(folder: Path, reports: Sequence[Mapping[str, Any]] | None = None,
     """
     config = read_drafter_config(folder)
     if reports is None:
-        reports = [read_bench(file) for file in sorted(folder.glob(BENCH_FILES))]
+        reports = [read_bench(file) for file in bench_files(folder)]
     return CardFacts(
         name=name or folder.resolve().name,
         config=config,
@@ -83,6 +81,11 @@ def read_facts(folder: Path, reports: Sequence[Mapping[str, Any]] | None = None,
         conversion=_read_object(folder / "conversion.json"),
         measured=[read_measured(report, folder.resolve().name, config.model_type) for report in reports],
     )
+
+
+def bench_files(folder: Path) -> list[Path]:
+    """`bench.json`, `bench-2.json`, ..., `bench-10.json` of a folder, in this order."""
+    return sorted(folder.glob("bench*.json"), key=lambda file: (len(file.name), file.name))
 
 
 def read_drafter_config(folder: Path) -> DrafterConfig:

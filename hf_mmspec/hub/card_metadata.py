@@ -11,11 +11,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from .card_bench import Measured
 from .card_facts import CardFacts
 from .inert_text import one_line
-from .names import is_hub_id
+from .names import EMBEDDED_TARGET, is_hub_id
 
 TAGS = ("speculative-decoding", "draft-model", "hf_mmspec")
-# What `mmspec train` makes; of a converted drafter only its authors know.
-LICENSE = "apache-2.0"
+# Of drafters that learned from the embedded target's answers to the embedded prompts, which are all ours. Of others
+# only their makers know: targets and data have licenses of their own.
+OURS = "apache-2.0"
 ALL_TASKS = "all tasks"
 METRICS = {
     "acceptance_length": "L, tokens per target forward",
@@ -36,7 +37,7 @@ def card_metadata(facts: CardFacts) -> ModelCardData:
         pipeline_tag=pipeline_tag(facts),
         tags=[*TAGS[:2], facts.family, *TAGS[2:]],
         datasets=list(dict.fromkeys(source for source in sources if is_hub_id(source))) or None,
-        license=facts.training.get("license", LICENSE) if facts.training else None,
+        license=facts.training.get("license") or (OURS if _is_ours(facts) else None),
         model_name=one_line(facts.name) if results else None,
         eval_results=results or None,
         **known,
@@ -46,6 +47,12 @@ def card_metadata(facts: CardFacts) -> ModelCardData:
 def pipeline_tag(facts: CardFacts) -> str:
     """The Hub's task of the target."""
     return "image-text-to-text" if facts.sees_pictures else "text-generation"
+
+
+def _is_ours(facts: CardFacts) -> bool:
+    sources = [str(each.get("source")) for each in facts.training.get("data", [])]
+    embedded = all(source.partition(":")[0] == "embedded" for source in sources)
+    return bool(sources) and embedded and facts.training.get("target") == EMBEDDED_TARGET
 
 
 def _results(measured: Measured, task: str) -> Iterator[EvalResult]:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from ..modeling import FAMILIES, Drafter, DrafterLoadError
 from ..modeling.strict_loading import check_weight_files
 from .card import make_card
-from .card_facts import BENCH_FILES
+from .card_facts import bench_files
 from .checkpoint import Checkpoint, open_checkpoint
 from .errors import ConversionError, PublishError
 from .plan import expected_tensors
@@ -79,7 +79,7 @@ def plan_publication(folder: str | Path, needs_card: bool = True, repo_id: str |
     files = [PublishedFile(file.name, file) for file in weights]
     files.append(PublishedFile(_CONFIG, _config_with_map(folder / _CONFIG, drafter_class)))
     files += [PublishedFile(name, folder / name) for name in _ALWAYS if (folder / name).is_file()]
-    files += [PublishedFile(file.name, file) for file in sorted(folder.glob(BENCH_FILES))]
+    files += [PublishedFile(file.name, file) for file in bench_files(folder)]
     if repo_id is not None and _is_made_card(folder):
         card = PublishedFile(CARD, str(make_card(folder, name=repo_id)).encode())
         files = [card if file.path == CARD else file for file in files]

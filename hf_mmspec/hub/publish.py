@@ -18,8 +18,12 @@ from .errors import PublishError
 from .publication import CARD, Publication, PublishedFile, plan_publication
 from .remote_code import FOLDER
 
-# Files of a drafter's earlier publication: where a new one has no such file, they would be stale code or weights.
-_OURS = ("*.py", "model*.safetensors", "model.safetensors.index.json")
+# Files of a drafter's earlier publication, by folder: where a new one has no such file, they would be stale code or
+# weights. Other Python files of the root may be anybody's.
+_OURS = {
+    "": ("configuration_*.py", "modeling_*.py", "model*.safetensors", "model.safetensors.index.json"),
+    FOLDER: ("*.py",),
+}
 
 
 def publish(
@@ -129,7 +133,7 @@ def _operations(publication: Publication, there: set[str]) -> list[Any]:
 
 def _is_ours(path: str) -> bool:
     folder, _, name = path.rpartition("/")
-    return folder in ("", FOLDER) and any(fnmatch(name, pattern) for pattern in _OURS)
+    return any(fnmatch(name, pattern) for pattern in _OURS.get(folder, ()))
 
 
 def _has_card(repo_id: str, revision: str | None, token: str | bool | None) -> bool:

@@ -6,6 +6,7 @@ Raises or says nothing; loads no weights.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hf_mmspec.modeling.binding import find_head, fingerprint, similar, unwrap
@@ -37,7 +38,8 @@ def insist_on_target(model: Any, answers: Sequence[AnswerSet]) -> None:
 
 
 def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[AnswerSet] = ()) -> None:
-    """Begin a folder of checkpoints, or go on in one.
+    """Begin a folder of checkpoints, or go on in one. A run that left none before it failed binds nobody to its
+    options.
 
     Raises:
         OtherTargetError: it belongs to another recipe or other answers, or cannot be read.
@@ -51,23 +53,29 @@ def insist_on_work(run: Run, answers: Sequence[AnswerSet], validation: Sequence[
         "max_length": run.max_length,
         "start": run.start,
     }
-    if file.exists():
-        try:
-            found = _with_new_fields(json.loads(file.read_text()))
-        except ValueError as error:
-            raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
-        other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
-        if other:
-            raise OtherTargetError(
-                f"{run.work} has checkpoints of another training ({', '.join(other)} differ): give another --work "
-                "folder, or the options of the first run"
-            )
-    elif any(run.work.glob("*/checkpoint-*")):
-        raise OtherTargetError(f"{run.work} has checkpoints, but {file.name} is missing: give another --work folder")
+    if any(run.work.glob("*/checkpoint-*")):
+        _insist_on_same(file, asked)
     elif processes().is_main_process:
-        run.work.mkdir(parents=True, exist_ok=True)
         write_json(file, asked)
     processes().wait_for_everyone()
+
+
+def _insist_on_same(file: Path, asked: dict[str, Any]) -> None:
+    """Raises OtherTargetError where the checkpoints beside `file` are not what is asked for."""
+    if not file.exists():
+        raise OtherTargetError(
+            f"{file.parent} has checkpoints, but {file.name} is missing: give another --work folder"
+        )
+    try:
+        found = _with_new_fields(json.loads(file.read_text()))
+    except ValueError as error:
+        raise OtherTargetError(f"{file}: damaged ({error}): give another --work folder") from error
+    other = sorted(key for key in asked if not isinstance(found, dict) or found.get(key) != asked[key])
+    if other:
+        raise OtherTargetError(
+            f"{file.parent} has checkpoints of another training ({', '.join(other)} differ): give another --work "
+            "folder, or the options of the first run"
+        )
 
 
 def _with_new_fields(found: Any) -> Any:

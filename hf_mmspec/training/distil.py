@@ -18,7 +18,7 @@ from hf_mmspec.quantise import quantisation_of
 from .answers.answering import Answering
 from .answers.distil import Distillation, Progress
 from .answers.estimate import estimate
-from .answers.known import KnownAnswers, write_known
+from .answers.known import WRITTEN, KnownAnswers, write_known
 from .answers.screening import Screening
 from .answers.store import AnswerSet, AnswerStore, insist_on_place
 from .drafters import layers_of
@@ -146,7 +146,7 @@ def distil(
     distillation.run(progress)
     store = distillation.store
     if processes().is_main_process and run.is_embedded:
-        write_known(run.out / KNOWN, AnswerSet.load(run.out).rows)
+        write_known(run.out / KNOWN, AnswerSet.load(run.out).rows.select_columns(WRITTEN))
     for reason, count in store.skipped().most_common():
         say(f"{count} samples were left out: {reason}")
     say(f"{store.answered()} answers in {run.out}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from hf_mmspec.modeling import FAMILIES, Drafter
 from hf_mmspec.modeling.binding import unwrap
@@ -14,7 +15,7 @@ from hf_mmspec.modeling.binding import unwrap
 from .features.target_layer import TargetLayerError, shape_of
 from .learning.losses import FEATURE_REGRESSION
 from .learning.vocabulary import draft_vocabulary
-from .recipes.recipe import Recipe, RecipeError
+from .recipes.recipe import Recipe, RecipeError, in_one_line
 
 
 def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.Tensor]) -> Drafter:
@@ -26,8 +27,8 @@ def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.T
             for one.
 
     Raises:
-        RecipeError: the recipe's loss compares states, and the drafter has another width than the target; or it
-            compares keys and values, and those have other shapes.
+        RecipeError: the drafter's fields do not fit together or not the target; the recipe's loss compares states, and
+            the drafter has another width than the target; or it compares keys and values, and those have other shapes.
     """
     fields = dict(recipe.drafter)
     text = unwrap(model).config.get_text_config(decoder=True)
@@ -42,7 +43,7 @@ def untrained(recipe: Recipe, model: Any, processor: Any, said: Iterable[torch.T
     if fields.get("draft_vocab_size"):
         size = min(fields.pop("draft_vocab_size"), real)
         token_ids = draft_vocabulary((answer.tolist() for answer in said), size, real)
-    drafter = FAMILIES[recipe.family][1].from_target(model, token_ids, **fields).float()
+    drafter = _built(recipe, model, fields, token_ids).float()
     if recipe.kv_layer is not None:
         insist_on_same_keys(drafter, model, recipe.kv_layer)
     return drafter
@@ -64,6 +65,14 @@ def insist_on_same_keys(drafter: Drafter, model: Any, layer: int) -> None:
 
 
 def layers_of(recipe: Recipe, model: Any) -> tuple[int, ...] | None:
-    """The target's layers that this recipe's drafter reads, see `Drafter.feature_layers`."""
+    """The target's layers that this recipe's drafter reads, see `Drafter.feature_layers`. Raises as `untrained`."""
     fields = {**recipe.drafter, "draft_vocab_size": 1}  # the smallest head: only the layers are asked for
-    return FAMILIES[recipe.family][1].from_target(model, **fields).feature_layers_of(model)
+    return _built(recipe, model, fields).feature_layers_of(model)
+
+
+def _built(recipe: Recipe, model: Any, fields: dict[str, Any], token_ids: torch.Tensor | None = None) -> Drafter:
+    """The drafter of these fields; what a config or its layers say against one becomes a RecipeError."""
+    try:
+        return FAMILIES[recipe.family][1].from_target(model, token_ids, **fields)
+    except (StrictDataclassError, ValueError, KeyError) as error:
+        raise RecipeError(f"drafter: {in_one_line(error)}") from error

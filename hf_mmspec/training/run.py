@@ -20,7 +20,7 @@ class Run:
         out: the drafter's folder.
         work: for checkpoints and logs; what is in there is not done again.
         target: how users of the drafter name its target.
-        max_length: answers are cut behind so many tokens; None for the target's own limit.
+        max_length: prompt and answer are cut behind so many tokens; None cuts none.
         features: `"stored"`, `"live"`, or `"auto"`: from disk where they are there.
         held_out: prompts to measure on, where `validation` gives none.
         max_new_tokens: of the answers that L is measured on.
@@ -28,6 +28,7 @@ class Run:
         save_minutes: between checkpoints.
         trainer: further or other `TrainingArguments`.
         start: folder or Hub repository of a drafter whose weights are taken over where they fit; None for new ones.
+        license: of the drafter, as the Hub names it; None says none.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class Run:
     save_minutes: float = 10.0
     trainer: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
+    license: str | None = None
 
     def stage_folder(self, number: int) -> Path:
         """For the checkpoints of a stage."""

@@ -16,14 +16,12 @@ from hf_mmspec.modeling import Drafter
 from hf_mmspec.quantise import quantisation_of
 
 from .answers.store import AnswerSet
-from .checks import OtherTargetError, entries_of, insist_on_stages, insist_on_target, insist_on_work
+from .checks import entries_of, insist_on_stages, insist_on_target, insist_on_work
 from .disk import full_disk_explained
 from .distil import no_words
-from .drafters import layers_of, untrained
-from .features.reading import Reader
+from .drafters import untrained
 from .features.source import RecordSource
-from .held_out import split_off
-from .judging.acceptance import BUDGET, AcceptanceJudge
+from .judging.acceptance import AcceptanceJudge
 from .judging.ranks import measure_ranks
 from .learning.batches import BatchMaker
 from .learning.drafter_with_loss import DrafterWithLoss
@@ -32,13 +30,13 @@ from .learning.start_from import start_from
 from .learning.target_parts import TargetParts
 from .learning.trainer import SECONDS, TERM, DrafterTrainer, last_checkpoint, training_arguments
 from .learning.warm_start import warm_start
+from .material import in_batches, make_judge, sources
 from .processes import processes
-from .recipes.recipe import Stage
+from .recipes.stage import Stage
 from .result.folder import insist_on_place, save_result
 from .result.provenance import provenance
 from .run import Run
-
-_WARM_START_BATCH = 32
+from .telling import data_facts, describe, other_names, other_weights
 
 
 def train(
@@ -83,38 +81,25 @@ def _train(
     insist_on_stages(run, training)
     judge = make_judge(run, model, processor, held_out)
     outside = describe(training, held_out, parts, say)
-    for line in other_weights(model, answers):
+    for line in (*other_names(run.target, answers), *other_weights(model, answers)):
         say(line)
-    begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(run.recipe.stages))]
-    if not any(begun):
-        begin(run, drafter, parts, training, judge, say)
-    losses: dict[str, dict[str, float]] = {}
-    effort: dict[str, dict[str, float]] = {}
-    for number, stage in enumerate(run.recipe.stages):
-        results, losses[stage.name], effort[stage.name] = run_stage(
-            run, stage, number, drafter, parts, training, judge, say
-        )
-    state = processes()
-    if state.is_main_process:
-        module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
-        ranks = measure_ranks(module, held_out.records(range(len(held_out))))
-        made_by = {
-            "target": public_name(run.target),
-            "target_quantization": quantisation_of(model),
-            "data": [data_facts(each) for each in answers],
-            "records": len(training),
-            "outside": outside,
-            "start": None if run.start is None else public_name(run.start),
-            "recipe": run.recipe.as_dict(),
-            "results": results,
-            "losses": losses,
-            "effort": effort,
-            "held_out": {"prompts": len(judge.conversations), "budget": judge.budget},
-            "provenance": provenance(),
-        }
-        with full_disk_explained(run.out.parent):
-            save_result(run.out, drafter, ranks, made_by)
-    state.wait_for_everyone()
+    trained = run_stages(run, drafter, parts, training, judge, say)
+    made_by = {
+        "target": public_name(run.target),
+        "target_quantization": quantisation_of(model),
+        "license": run.license,
+        "data": [data_facts(each) for each in answers],
+        "records": len(training),
+        "outside": outside,
+        "start": None if run.start is None else public_name(run.start),
+        "recipe": run.recipe.as_dict(),
+        **trained,
+        "held_out": {"prompts": len(judge.conversations), "budget": judge.budget},
+        "provenance": provenance(),
+    }
+    if processes().is_main_process:
+        finish(run, drafter, parts, held_out, made_by)
+    processes().wait_for_everyone()
     return run.out
 
 
@@ -133,72 +118,6 @@ def frozen(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def sources(
-    run: Run,
-    model: Any,
-    processor: Any,
-    answers: Sequence[AnswerSet],
-    validation: Sequence[AnswerSet],
-) -> tuple[RecordSource, RecordSource]:
-    """Records to train on and to measure on."""
-    reader = Reader(model, processor, layers_of(run.recipe, model), kv_layer=run.recipe.kv_layer)
-    everything = RecordSource.open(answers, reader, run.features, run.max_length)
-    if validation:
-        return everything, RecordSource.open(validation, reader, "auto", run.max_length)
-    chosen = split_off(everything.column("key"), everything.column("task"), run.held_out)
-    if not all(chosen):
-        raise OtherTargetError(
-            f"{len(everything)} answers are too few to hold {run.held_out} prompts out: distil more, or give --val"
-        )
-    return everything.only(chosen[0]), everything.only(chosen[1])
-
-
-def make_judge(run: Run, model: Any, processor: Any, held_out: RecordSource) -> AcceptanceJudge:
-    """L on the held-out prompts, shared by all processes.
-
-    Raises:
-        OtherPromptError, PictureError: the processor or the pictures are not those of the distillation.
-    """
-    state = processes()
-    asked = held_out.answered(range(0, len(held_out), max(len(held_out) // max(run.held_out, 1), 1)))
-    held_out.reader.insist_on_same_prompts(asked)
-    conversations = [each.conversation for each in asked]
-    return AcceptanceJudge(
-        model, processor, conversations, run.max_new_tokens, state.process_index, state.num_processes, dict(BUDGET)
-    )
-
-
-def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts, say: Callable[[str], None]) -> float:
-    """Say what is trained on; returns the share of answer tokens outside of the draft vocabulary."""
-    for reason, count in training.dropped.most_common():
-        say(f"{count} answers are left out: {reason}")
-    known = [(len(each), int(parts.knows(each).sum())) for each in training.said()]
-    said, total = sum(length for length, _ in known), sum(length for length, _ in training.sizes())
-    outside = 1 - sum(count for _, count in known) / said
-    where = (
-        f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
-    )
-    say(f"{len(training)} answers, {said} tokens of {total} supervised ({said / total:.0%}); states {where}")
-    say(f"{len(held_out)} answers held out; {outside:.2%} of the tokens are outside the draft vocabulary")
-    return outside
-
-
-def other_weights(model: Any, answers: Sequence[AnswerSet]) -> Iterator[str]:
-    """A line for each set whose answers the same target gave with its weights in another form."""
-    own = quantisation_of(model)
-    for each in answers:
-        theirs = each.manifest.get("target_quantization")
-        if theirs != own:
-            yield (
-                f"{each.folder.name}: answers of the target {_form(theirs)}, read by it {_form(own)}: distil with "
-                "this one to learn from its own words"
-            )
-
-
-def _form(quantisation: str | None) -> str:
-    return "unquantised" if quantisation is None else f"in {quantisation}"
-
-
 def begin(
     run: Run,
     drafter: Drafter,
@@ -212,19 +131,41 @@ def begin(
         share = start_from(drafter, AutoDrafter.from_pretrained(run.start))
         say(f"{share:.0%} of the weights from {run.start}: {judge(drafter)}")
     elif run.recipe.closed_form_start:
-        warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(training))
+        warm_start(DrafterWithLoss(drafter, parts, run.recipe.stages[0]), in_batches(run, training))
         say(f"closed-form start: {judge(drafter)}")
 
 
-def in_batches(source: RecordSource) -> Any:
-    """All records, a list at a time."""
-    for start in range(0, len(source), _WARM_START_BATCH):
-        yield source.records(range(start, min(start + _WARM_START_BATCH, len(source))))
+def run_stages(
+    run: Run,
+    drafter: Drafter,
+    parts: TargetParts,
+    training: RecordSource,
+    judge: AcceptanceJudge,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train what is not trained yet; `drafter` gets the best weights of the last stage.
+
+    Returns:
+        For `training.json`: `results` of the last stage, `losses` and `effort` of all whose checkpoints are there.
+    """
+    stages = run.recipe.stages
+    begun = [last_checkpoint(run.stage_folder(number)) for number in range(len(stages))]
+    if not any(begun):
+        begin(run, drafter, parts, training, judge, say)
+    latest = max((number for number, checkpoint in enumerate(begun) if checkpoint), default=0)
+    found: dict[str, Any] = {"results": {}, "losses": {}, "effort": {}}
+    for number, stage in enumerate(stages):
+        if number < latest and begun[number] is None:
+            say(f"stage {stage.name!r}: its checkpoints are gone, and not needed: a later stage has begun")
+            continue
+        results, loss, effort = run_stage(run, number, drafter, parts, training, judge, say)
+        found["results"] = results
+        found["losses"][stage.name], found["effort"][stage.name] = loss, effort
+    return found
 
 
 def run_stage(
     run: Run,
-    stage: Stage,
     number: int,
     drafter: Drafter,
     parts: TargetParts,
@@ -237,6 +178,7 @@ def run_stage(
     Returns:
         What the judge said of these, the loss and its terms that were logged last, and steps with their seconds.
     """
+    stage = run.recipe.stages[number]
     entries = entries_of(training)
     picks = training_order(stage, entries, run.recipe.seed + number)
     folder = run.stage_folder(number)
@@ -269,18 +211,12 @@ def arguments_text(stage: Stage, picks: int) -> str:
     return f"{picks // stage.batch_size} steps of {stage.batch_size} records, {stage.unroll} passes"
 
 
-def data_facts(answers: AnswerSet) -> dict[str, Any]:
-    """What a card may say about the data: no paths of this machine."""
-    told = ("temperature", "max_new_tokens", "target_quantization")
-    kept = {key: answers.manifest[key] for key in told if key in answers.manifest}
-    source = answers.manifest.get("data")
-    return {
-        "name": answers.folder.name,
-        "source": None if source is None else public_name(source.partition("=")[0]),
-        "fingerprint": answers.fingerprint,
-        "answers": len(answers.rows),
-        **kept,
-    }
+def finish(run: Run, drafter: Drafter, parts: TargetParts, held_out: RecordSource, made_by: dict[str, Any]) -> None:
+    """Measure the ranks of the target's tokens, and write the drafter's folder."""
+    module = DrafterWithLoss(drafter.eval(), parts, run.recipe.stages[-1])
+    ranks = measure_ranks(module, in_batches(run, held_out))
+    with full_disk_explained(run.out.parent):
+        save_result(run.out, drafter, ranks, made_by)
 
 
 def _length(entry: dict[str, float]) -> float:

@@ -112,8 +112,10 @@ def test_memory_is_asked_for_each_drafter_with_the_users_sources(run, loaded, da
 
     monkeypatch.setattr(flow, "peak_memory_ratios", ratios)
     options = ["--model", "m", "--drafter", "d", "--blind", "--data", data, "--prompt-column", "question"]
+    options += ["--revision", "abc"]  # which a table here has not
     assert run("bench", "--quick", *options, "--samples", 1, "--max-new-tokens", 4, "--json", "b.json").exit_code == 0
     assert (asked[0].model, asked[0].source.data, asked[0].source.columns.prompt) == ("m", str(data), "question")
+    assert asked[0].source.revision == "abc"
     report = json.loads((tmp_path / "b.json").read_text())
     assert report["summary"]["vispec"]["peak_memory_ratio"] == 1.0
     assert report["summary"]["vispec without images"]["peak_memory_ratio"] == 2.0

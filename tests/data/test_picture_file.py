@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset, Features
 from datasets import Image as ImageColumn
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hf_mmspec.data import picture_file
 from hf_mmspec.data.picture_file import PictureError, open_picture
@@ -78,6 +79,18 @@ def png_that_claims(width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("part", ["colour profile", "text"])
+def test_what_unpacks_to_more_than_pillow_allows_is_one_line(tmp_path, part):
+    """Many megabytes, packed to a few kilobytes."""
+    if part == "colour profile":
+        options = {"icc_profile": bytes(80 * 2**20)}
+    else:
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_text("name", "x" * 2**21, zip=True)
+    Image.new("RGB", (7, 5)).save(tmp_path / "image.png", **options)
+    fails(tmp_path / "image.png", "broken image")
 
 
 @pytest.mark.parametrize("side", [7_100, 9_600, 20_000, 60_000])

@@ -92,9 +92,10 @@ def test_a_folder_for_each_split_as_image_folders_have_them(tmp_path):
     assert conversation.text == "test" and conversation.pictures == [str(tmp_path / "it/test/0.png")]
 
 
-def test_parts_of_one_table(folder):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_parts_of_one_table(folder, split):
     for number in (0, 1):
-        path = folder.path / f"train-0000{number}-of-00002.parquet"
+        path = folder.path / f"{split}-0000{number}-of-00002.parquet"
         Dataset.from_dict({"prompt": [f"part {number}"]}).to_parquet(path)
     assert texts(folder.open()) == ["part 0", "part 1"]
 
@@ -153,6 +154,26 @@ def test_configurations(snapshot):
     assert texts(snapshot.open(subset="two", split="train")) == ["b"]
     fails("'three' not found", snapshot.path, subset="three")
     fails("Config name is missing.*'one', 'two'", snapshot.path)
+
+
+@pytest.mark.parametrize("splits, read", [(["test"], "test"), (["train", "test"], "train")])
+def test_the_only_split_is_read_where_none_is_asked_for(tmp_path, splits, read):
+    folder = Folder(tmp_path / "snapshot", pictures=0)
+    for split in splits:
+        folder.lines({"prompt": split}, name=f"data/{split}.jsonl")
+    (folder.path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: data/{split}.jsonl\n" for split in splits)
+        + "---\n"
+    )
+    assert texts(folder.open()) == [read]
+    assert texts(folder.open(split="test[:1]")) == ["test"]
+
+
+def test_without_the_usual_split_the_others_are_named(tmp_path):
+    rows = Dataset.from_dict({"prompt": ["a"]})
+    DatasetDict({"val": rows, "test": rows}).save_to_disk(tmp_path / "two")
+    fails("no split 'train'; it has val, test: choose one with --split", tmp_path / "two")
 
 
 # Chat form

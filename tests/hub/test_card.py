@@ -18,8 +18,10 @@ from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.evaluation.report import make_report
 from hf_mmspec.hub.card import fingerprint, make_card, write_card
 from hf_mmspec.hub.card_bench import read_bench
+from hf_mmspec.hub.card_facts import bench_files
 from hf_mmspec.hub.names import is_hub_id, public_name
 from hf_mmspec.hub.papers import PAPERS
+from hf_mmspec.hub.publication import plan_publication
 from hf_mmspec.modeling import FAMILIES
 from hf_mmspec.whole_file import write_json
 from tests.evaluation.test_strata import results
@@ -95,7 +97,7 @@ def train(folder, **changes):
 
 
 def test_numbers_of_the_bench_are_in_the_table_and_in_the_model_index(folder, bench, report):
-    train(folder)
+    train(folder, license="apache-2.0")
     path = write_card(folder, [bench()])
     card, row = ModelCard.load(path), report["rows"][0]
     index = {(each.metric_type, each.dataset_config): each for each in card.data.eval_results}
@@ -138,6 +140,51 @@ def test_each_bench_has_a_table_and_a_picture(folder, bench):
     assert {"bench-2.json", "speed-2.png"} <= {path.name for path in folder.iterdir()}
     assert "Another" not in write_card(folder, two[:1]).read_text()
     assert not {"bench-2.json", "speed-2.png"} & {path.name for path in folder.iterdir()}
+
+
+def test_two_benches_keep_their_order(folder, bench, tmp_path):
+    """By number: as text, bench-2.json comes before bench.json."""
+    two = [bench(), bench(lambda r: r["machine"].update(cpu="Another"), "c.json")]
+    text = write_card(folder, two).read_text()
+    assert text == str(make_card(folder)) == write_card(folder).read_text()
+    (published,) = (each for each in plan_publication(folder, repo_id="org/name").files if each.path == "README.md")
+    assert isinstance(published.content, bytes) and b"org/name" in published.content  # known for a made card
+    names = ["bench.json", "bench-2.json", "bench-10.json"]
+    for name in reversed(names):
+        (tmp_path / name).write_text("{}")
+    assert [file.name for file in bench_files(tmp_path)] == names
+
+
+def test_measurements_stay_where_writing_fails(folder, bench, monkeypatch):
+    write_card(folder, [bench(), bench(lambda r: r["machine"].update(cpu="Another"), "c.json")])
+    before, third = {path.name: path.read_bytes() for path in folder.iterdir()}, bench(name="d.json")
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_card(folder, [third])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+EMBEDDED = {"target": "the embedded default", "data": [{"name": "a", "source": "embedded:chat", "answers": 1}]}
+
+
+@pytest.mark.parametrize(
+    "training, license",
+    [
+        ({}, None),  # of a target and data of others
+        ({"license": "cc-by-4.0"}, "cc-by-4.0"),
+        (EMBEDDED, "apache-2.0"),
+        ({**EMBEDDED, "license": "mit"}, "mit"),
+        ({**EMBEDDED, "data": [*EMBEDDED["data"], {"name": "b", "source": "org/pictures", "answers": 1}]}, None),
+        ({**EMBEDDED, "data": [{"name": "b", "answers": 1}]}, None),
+    ],
+)
+def test_no_license_is_claimed_for_what_others_made(folder, training, license):
+    train(folder, **training)
+    assert make_card(folder).data.license == license
 
 
 def test_what_a_training_knows_is_told_and_that_no_speed_was_measured(folder):
@@ -262,7 +309,7 @@ def test_hostile_names_are_harmless(folder, bench):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "target_model_type": EVIL}))
     card = ModelCard.load(write_card(folder, [bench(poison)]))
-    assert card.data.license == "apache-2.0" and len(card.data.eval_results) == 3
+    assert card.data.license is None and len(card.data.eval_results) == 3
     page = Tags(MarkdownIt("commonmark", {"html": True}).enable("table").render(card.text))
     blocks = {"h1", "h2", "p", "pre", "code", "ul", "li", "strong", "table", "thead", "tbody", "tr", "th", "td"}
     assert page.names <= {*blocks, "a", "img"}

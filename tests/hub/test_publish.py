@@ -78,12 +78,13 @@ def test_a_second_time_changes_and_sends_nothing(hub, folder):
 def test_what_is_stale_goes_in_the_same_commit_and_the_rest_stays(hub, folder, tmp_path):
     other = saved(tmp_path / "sharded", shard="20KB")
     send(other)
-    hub.add(REPO, {"NOTICE": b"kept", "old_module.py": b"", "custom_generate/old.py": b"", "tools/own.py": b"kept"})
+    kept = {"NOTICE": b"kept", "demo.py": b"mine", "tools/own.py": b"kept"}
+    hub.add(REPO, {**kept, "modeling_old.py": b"", "configuration_old.py": b"", "custom_generate/old.py": b""})
     before = len(hub.repositories[REPO].history)
     send(folder)
     repository = hub.repositories[REPO]
     assert len(repository.history) == before + 1
-    assert repository.files().keys() == plan_publication(folder).paths | {".gitattributes", "NOTICE", "tools/own.py"}
+    assert repository.files().keys() == plan_publication(folder).paths | {".gitattributes", *kept}
 
 
 def test_a_broken_connection_changes_nothing_and_the_next_attempt_goes_on(hub, tmp_path, no_waiting):

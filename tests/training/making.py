@@ -87,7 +87,7 @@ def conversation(seed: int, pictures: int = 1, task: str = "t", **fields) -> Con
 
 
 def distillation(
-    folder: Path, target, processor, conversations, layers=None, keep=False, max_new_tokens=12, **options
+    folder: Path, target, processor, conversations, layers=None, keep=False, max_new_tokens=12, how=None, **options
 ) -> Distillation:
     """Answers to conversations, with hidden states where `keep` says so."""
     width = target.config.get_text_config(decoder=True).hidden_size
@@ -95,7 +95,7 @@ def distillation(
     prints = {"embed_tokens": [0.0]}
     store = AnswerStore.open(folder, {"model": "tiny", "target_fingerprint": prints, "features": kept})
     reader = Reader(target, processor, layers, target.dtype) if keep else None
-    how, screening = Answering(0.0, max_new_tokens), Screening(processor, target, 4096)
+    how, screening = how or Answering(0.0, max_new_tokens), Screening(processor, target, 4096)
     return Distillation(
         target, processor, conversations, store, how, screening, **{"shard_size": 4, **options}, reader=reader
     )

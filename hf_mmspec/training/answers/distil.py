@@ -15,9 +15,12 @@ from ..features.reading import Answered, Reader
 from ..features.stored import to_columns
 from ..processes import processes
 from .answering import Answering, answer_batch, end_tokens
+from .halves import in_halves
 from .rows import to_row
 from .screening import Screening, insist_on_few
 from .store import AnswerStore
+
+_BETWEEN_PARTS = 1_000_003  # seeds, more than there are shards
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class Distillation:
         store: where shards go.
         how: greedy or drawn, the longest answer.
         screening: what is asked of a sample.
-        shard_size: prompts in a shard, which are answered at once.
+        shard_size: prompts in a shard, which are answered at once where memory is enough, else in halves.
         max_skipped: largest share of samples that may be left out.
         reader: reads hidden states to be kept; None keeps none.
-        seed: of drawn answers, with the shard's number added.
+        seed: of drawn answers, with the shard's number added. A shard that is answered in halves draws others.
     """
 
     model: Any
@@ -95,7 +98,9 @@ class Distillation:
         answered = self._answer(askable, number, skipped) if askable else []
         rows = [to_row(each, self.how.temperature) for each in answered]
         if self.reader is not None and answered:
-            rows = [{**row, **to_columns(r)} for row, r in zip(rows, self.reader.read(answered), strict=True)]
+            reader = self.reader
+            records = in_halves(lambda some, _: reader.read(some), answered)
+            rows = [{**row, **to_columns(record)} for row, record in zip(rows, records, strict=True)]
         return rows, skipped
 
     def askable(self, number: int, skipped: Counter[str]) -> Iterator[Conversation]:
@@ -121,10 +126,15 @@ class Distillation:
         return self.screening.of_length(length)
 
     def _answer(self, askable: list[Conversation], number: int, skipped: Counter[str]) -> list[Answered]:
+        def answer(some: Sequence[Conversation], first: int) -> list[Answered]:
+            # no two parts draw alike, nor as another shard; a processor reads 32 bits of a seed
+            seed = self.seed + number + _BETWEEN_PARTS * first
+            return answer_batch(self.model, self.processor, some, self.how, seed)
+
         ends, kept = end_tokens(self.model), []
-        for answered in answer_batch(self.model, self.processor, askable, self.how, self.seed + number):
-            answer = list(answered.ids[answered.prompt_length :])
-            reason = self.screening.of_answer(answered.prompt_length, answer, ends)
+        for answered in in_halves(answer, askable):
+            said = list(answered.ids[answered.prompt_length :])
+            reason = self.screening.of_answer(answered.prompt_length, said, ends)
             if reason is None:
                 kept.append(answered)
             else:

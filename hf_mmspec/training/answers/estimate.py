@@ -5,14 +5,20 @@ Upper bounds: answers may end early.
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
 from hf_mmspec.data import Conversation, model_inputs
+from hf_mmspec.generation.visual_spans import visual_token_ids
+from hf_mmspec.modeling.binding import unwrap
 
 from ..features.stored import StatesFormat
 from .distil import Distillation
+from .halves import in_halves
 from .rows import picture_column
 
 _PROBE_TOKENS = 8
@@ -52,7 +58,8 @@ def estimate(distillation: Distillation) -> Estimate:
     """Look at the first missing shard, and let the target decode a few tokens of it."""
     missing = distillation.missing()
     kept = distillation.store.manifest.get("features")
-    per_token = StatesFormat(**kept).bytes_per_token if kept else 0
+    states = StatesFormat(**kept) if kept else None
+    per_token = states.bytes_per_token if states else 0
     first = list(distillation.askable(missing[0], Counter())) if missing else []
     if not first:
         return Estimate(len(missing), 0, 0, None, per_token)
@@ -61,23 +68,33 @@ def estimate(distillation: Distillation) -> Estimate:
     prompts = len(missing) * distillation.shard_size
     tokens = prompts * (prompt + distillation.how.max_new_tokens)
     pictures = sum(len(picture_column(p)["bytes"] or b"") for c in first for p in c.pictures) // len(first)
-    size = tokens * (4 + per_token) + prompts * (pictures + 500)
+    embeds = states.bytes_per_embedding * _visual_tokens(distillation, inputs) // len(first) if states else 0
+    size = tokens * (4 + per_token) + prompts * (pictures + embeds + 500)
     return Estimate(len(missing), tokens, size, _seconds(distillation, first, len(missing)), per_token)
+
+
+def _visual_tokens(distillation: Distillation, inputs: Any) -> int:
+    ids = sorted(visual_token_ids(unwrap(distillation.model).config).values())
+    return int(torch.isin(inputs["input_ids"], torch.tensor(ids)).sum())
 
 
 @torch.inference_mode()
 def _seconds(distillation: Distillation, first: list[Conversation], shards: int) -> float | None:
     if all(conversation.answer_ids for conversation in first):
         return None
-    model = distillation.model
-    inputs = model_inputs(distillation.processor, first).to(model.device, model.dtype)
+    model, processor = distillation.model, distillation.processor
     took = []
     for tokens in (1, 1 + _PROBE_TOKENS):  # the first call pays for warming up, and so bounds from above
         start = time.perf_counter()
-        model.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens)
+        in_halves(partial(_answer, model, processor, tokens), first)
         took.append(time.perf_counter() - start)
     step = max(took[1] - took[0], 0.1 * took[1]) / _PROBE_TOKENS
     return shards * (took[0] + step * distillation.how.max_new_tokens)
+
+
+def _answer(model: Any, processor: Any, tokens: int, some: Sequence[Conversation], _: int) -> list[Any]:
+    inputs = model_inputs(processor, some).to(model.device, model.dtype)
+    return list(model.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens))
 
 
 def duration(seconds: float) -> str:

@@ -53,8 +53,11 @@ class KnownAnswers(Sequence[Conversation]):
         return Hasher.hash(self._rows)
 
 
+WRITTEN = ["key", "input_ids", "prompt_length", "temperature"]  # the columns that are asked for
+
+
 def write_known(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write such a file from rows of `store.FEATURES` about embedded prompts; it is whole or not there."""
+    """Write such a file from rows with the columns `WRITTEN` about embedded prompts; it is whole or not there."""
     partial = file.with_name(f".{file.name}.partial")
     with partial.open("w") as lines:
         for row in rows:

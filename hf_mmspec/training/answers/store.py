@@ -25,6 +25,7 @@ from ..disk import full_disk_explained, insist_on_room
 
 MANIFEST = "distil.json"
 _FORMAT = 1
+_MARKS = "data-*.json"  # one for each finished shard
 _LEFTOVERS = ".*partial*"  # of a run that was killed while it wrote
 _PART = datasets.Features({"type": datasets.Value("string"), "text": datasets.Value("string")})
 FEATURES = datasets.Features(
@@ -65,23 +66,21 @@ class AnswerStore:
 
     @classmethod
     def open(cls, folder: Path, manifest: Mapping[str, Any]) -> "AnswerStore":
-        """Begin, or go on.
+        """Begin, or go on. A run that failed before its first shard binds nobody to its options.
 
         Raises:
             AnswerStoreError: the folder holds something else, or answers that were made otherwise.
         """
         file, whole = folder / MANIFEST, {"format": _FORMAT, **manifest}
         insist_on_place(folder)
-        if file.exists():
-            found = read_manifest(folder)
-            other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
-            if other:
-                raise AnswerStoreError(
-                    f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
-                    "folder, or the options of the first run (they are in distil.json)"
-                )
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
+        found = read_manifest(folder) if file.exists() else {}
+        other = sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))
+        if other and any(folder.glob(_MARKS)):
+            raise AnswerStoreError(
+                f"{folder} holds answers that were made otherwise ({', '.join(other)} differ): give another "
+                "folder, or the options of the first run (they are in distil.json)"
+            )
+        if other:
             write_json(file, whole)
         return cls(folder, whole)
 
@@ -137,7 +136,7 @@ class AnswerStore:
 
     def finish(self) -> None:
         """Make the folder one that `datasets.load_from_disk` opens: nothing is copied."""
-        marks = sorted(self.folder.glob("data-*.json"))
+        marks = sorted(self.folder.glob(_MARKS))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as scratch:
             empty = datasets.Dataset.from_dict({name: [] for name in self.schema}, features=self.schema)
             empty.save_to_disk(scratch)
@@ -150,12 +149,12 @@ class AnswerStore:
     @property
     def fingerprint(self) -> str:
         """Of what made the answers and of which are there."""
-        marks = [f"{mark.name}:{mark.read_text()}" for mark in sorted(self.folder.glob("data-*.json"))]
+        marks = [f"{mark.name}:{mark.read_text()}" for mark in sorted(self.folder.glob(_MARKS))]
         return datasets.fingerprint.Hasher.hash([dict(self.manifest), marks])
 
     def _marks(self) -> Iterator[dict[str, Any]]:
         """What is known of the shards; a damaged mark is none."""
-        for file in self.folder.glob("data-*.json"):
+        for file in self.folder.glob(_MARKS):
             with suppress(OSError, ValueError):
                 yield read_mark(file)
 
@@ -185,7 +184,7 @@ class AnswerSet:
             raise AnswerStoreError(
                 f"{folder}: no answers in there ({MANIFEST} is missing): make them by `mmspec distil`"
             )
-        files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob("data-*.json"))]
+        files = [mark.with_suffix(".arrow") for mark in sorted(folder.glob(_MARKS))]
         if not files:
             raise AnswerStoreError(f"{folder}: no answer is finished yet; run `mmspec distil` again")
         manifest = read_manifest(folder)

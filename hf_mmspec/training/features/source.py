@@ -3,6 +3,7 @@
 Both give the same records. Screens once, counts what cannot be used, and knows nothing about learning.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from typing import Any, Literal
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
+from hf_mmspec.data import PictureError
 from hf_mmspec.generation.visual_spans import visual_token_ids
 from hf_mmspec.modeling.binding import unwrap
 from hf_mmspec.quantise import quantisation_of
@@ -59,42 +62,10 @@ class RecordSource:
         Raises:
             NoRecordsError: none can be used, or hidden states are asked for that are not stored.
         """
-        kept: dict[str, Any] | None = sets[0].manifest.get("features")
-        same = all(each.manifest.get("features") == kept for each in sets)
-        # any set with states keeps those that the head reads, too
-        read_alike = kept is not None and same and _layers(reader) in (None, kept["layers"])
-        weights = [each.manifest.get("target_quantization") for each in sets]
-        fits = read_alike and all(each == quantisation_of(reader.model) for each in weights)
-        if where == "stored" and reader.kv_layer is not None:
-            raise NoRecordsError(
-                "keys and values of a target layer (kv_loss_target) are not stored: read on the fly (--features live)"
-            )
-        fits = fits and reader.kv_layer is None
-        if where == "stored" and read_alike and not fits:
-            raise NoRecordsError(
-                f"the hidden states in there are those of the target with its weights as {_named(weights)}, not "
-                f"{quantisation_of(reader.model) or 'unquantised'}: distil with this one, or read them on the fly "
-                "(--features live)"
-            )
-        if where == "stored" and not fits:
-            raise NoRecordsError(
-                f"the answers do not keep the hidden states that this drafter reads (layers "
-                f"{_layers(reader)}): distil with --features, or read them on the fly (--features live)"
-            )
+        is_stored = where != "live" and _states_fit(sets, reader, where == "stored")
         longest = max_length or 10**9
-        visual = _visual_ids(reader)
-        numbers, dropped = [], Counter[str]()
-        for number, (ids, prompt_length) in enumerate(token_rows([each.rows for each in sets])):
-            reason = _why_not(ids, prompt_length, visual, longest)
-            if reason is None:
-                numbers.append(number)
-            else:
-                dropped[reason] += 1
-        if not numbers:
-            counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
-            fix = "raise --max-length" if any("length limit" in reason for reason in dropped) else "distil more"
-            raise NoRecordsError(f"none of {dropped.total()} answers can be learned from ({counts}): {fix}")
-        return cls(sets, reader, fits and where != "live", numbers, longest, dropped)
+        numbers, dropped = _screened(sets, reader, longest)
+        return cls(sets, reader, is_stored, numbers, longest, dropped)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -112,6 +83,28 @@ class RecordSource:
     def column(self, name: str) -> list[Any]:
         """One column of all usable rows."""
         return self.rows.select(self.numbers)[name][:]
+
+    def prompts(self) -> list[str]:
+        """What the prompt of each usable row is called, in all sets alike. A key that begins with a row's number says
+        something within its own data alone; an embedded prompt's is the same wherever it was answered."""
+        data = [str(each.manifest.get("data", n)) for n, each in enumerate(self.sets) for _ in range(len(each.rows))]
+        keys = zip(self.numbers, self.column("key"), strict=True)
+        return [f"{data[number]}/{key}" if key[:1].isdigit() else key for number, key in keys]
+
+    def insist_on_pictures(self) -> None:
+        """Look for the files of all usable rows' pictures; none is opened.
+
+        Raises:
+            PictureError: some are gone.
+        """
+        usable = set(self.numbers)
+        files = {file for number, file in picture_files([each.rows for each in self.sets]) if number in usable}
+        gone = sorted(file for file in files if not os.path.isfile(file))
+        if gone:
+            raise PictureError(
+                f"{len(gone)} of {len(files)} pictures are gone, such as {gone[0]}. They were there when the prompts "
+                "about them were answered: put them back, or distil without them"
+            )
 
     def said(self) -> Iterator[torch.Tensor]:
         """The answers of all usable rows, `int64`."""
@@ -174,11 +167,76 @@ class RecordSource:
         return from_columns(row, self._format)
 
 
+def _states_fit(sets: Sequence[AnswerSet], reader: Reader, insist: bool) -> bool:
+    """Whether what the drafter reads is on disk.
+
+    Raises:
+        NoRecordsError: it is not, and the caller insists.
+    """
+    kept: dict[str, Any] | None = sets[0].manifest.get("features")
+    same = all(each.manifest.get("features") == kept for each in sets)
+    # any set with states keeps those that the head reads, too
+    read_alike = kept is not None and same and _layers(reader) in (None, kept["layers"])
+    weights = [each.manifest.get("target_quantization") for each in sets]
+    own = quantisation_of(reader.model)
+    if reader.kv_layer is not None:
+        why = "keys and values of a target layer (kv_loss_target) are not stored: read on the fly"
+    elif not read_alike:
+        why = (
+            f"the answers do not keep the hidden states that this drafter reads (layers {_layers(reader)}): distil "
+            "with --features, or read them on the fly"
+        )
+    elif any(each != own for each in weights):
+        why = (
+            f"the hidden states in there are those of the target with its weights as {_named(weights)}, not "
+            f"{own or 'unquantised'}: distil with this one, or read them on the fly"
+        )
+    else:
+        return True
+    if insist:
+        raise NoRecordsError(f"{why} (--features live)")
+    return False
+
+
+def _screened(sets: Sequence[AnswerSet], reader: Reader, longest: int) -> tuple[list[int], Counter[str]]:
+    """Numbers of the rows that can be learned from, and the others by reason.
+
+    Raises:
+        NoRecordsError: none can.
+    """
+    visual = _visual_ids(reader)
+    numbers, dropped = [], Counter[str]()
+    for number, (ids, prompt_length) in enumerate(token_rows([each.rows for each in sets])):
+        reason = _why_not(ids, prompt_length, visual, longest)
+        if reason is None:
+            numbers.append(number)
+        else:
+            dropped[reason] += 1
+    if not numbers:
+        counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+        fix = "raise --max-length" if any("length limit" in reason for reason in dropped) else "distil more"
+        raise NoRecordsError(f"none of {dropped.total()} answers can be learned from ({counts}): {fix}")
+    return numbers, dropped
+
+
 def token_rows(parts: Sequence[datasets.Dataset]) -> Iterator[tuple[np.ndarray, int]]:
     """Ids and prompt length of each row, one after the other: lists of Python numbers would not fit into memory."""
     for part in parts:
         for row in part.select_columns(["input_ids", "prompt_length"]).with_format("numpy"):
             yield row["input_ids"], int(row["prompt_length"])
+
+
+def picture_files(parts: Sequence[datasets.Dataset]) -> Iterator[tuple[int, str]]:
+    """Number of the row and path of each picture that is a file; those that are kept as bytes are not read."""
+    first = 0
+    for part in parts:
+        images = part.data.column("images")
+        pictures = pc.list_flatten(images)
+        is_file = pc.is_null(pc.struct_field(pictures, "bytes"))
+        owners = pc.list_parent_indices(images).filter(is_file).to_pylist()
+        paths = pc.struct_field(pictures, "path").filter(is_file).to_pylist()
+        yield from ((first + owner, path) for owner, path in zip(owners, paths, strict=True))
+        first += len(part)
 
 
 def _visual_ids(reader: Reader) -> np.ndarray:

@@ -42,10 +42,14 @@ class StatesFormat:
 
     @property
     def bytes_per_token(self) -> int:
-        """Of hidden states: the drafter's features and, where they are others, the head's. A visual token has its
-        embedding besides, `hidden_size` numbers more."""
+        """Of hidden states: the drafter's features and, where they are others, the head's."""
         numbers = self.hidden_size * (1 if self.layers is None else len(self.layers) + 1)
         return numbers * self.torch_dtype.itemsize
+
+    @property
+    def bytes_per_embedding(self) -> int:
+        """Of what a visual token has besides, its merged embedding."""
+        return self.hidden_size * self.torch_dtype.itemsize
 
     @property
     def feature_size(self) -> int:

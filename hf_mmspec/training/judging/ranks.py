@@ -3,7 +3,7 @@
 What the automatic draft budget reads. True acceptance goes through `generate` (`acceptance.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,19 +38,22 @@ class Ranks:
 
 @torch.no_grad()
 def measure_ranks(
-    module: DrafterWithLoss, records: Sequence[Record], depth: int = 8, top_k: int = 10, batch_size: int = 16
+    module: DrafterWithLoss, batches: Iterable[Sequence[Record]], depth: int = 8, top_k: int = 10
 ) -> Ranks:
     """Replay the target's own answers in rounds, as serving would, and note at which rank each token comes. A token
     that cannot be drafted is a miss. Drafters of k slots are asked for k levels at most.
 
     A round ends at a token that is none of the first `_ROUND_WIDTH` choices; the next one starts behind it. So what is
     counted at depth 1 follows a surprise, and is harder than a token anywhere in a text.
+
+    Args:
+        batches: all records, a list at a time.
     """
     module = DrafterWithLoss(module.drafter, module.parts, replace(module.stage, unroll=depth)).eval()
     hits, seen = torch.zeros(depth, top_k), torch.zeros(depth, 1)
     chain_accepted, chain_rounds = 0, 0
-    for start in range(0, len(records), batch_size):
-        batch = collate(records[start : start + batch_size], device=module.drafter.device)
+    for records in batches:
+        batch = collate(records, device=module.drafter.device)
         ranks = torch.stack(_ranks_by_step(module, batch)).cpu()
         hits, seen = hits[: len(ranks)], seen[: len(ranks)]
         for answer, labels in zip(ranks.unbind(1), batch["labels"].cpu(), strict=True):

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_mmspec import AutoDrafter
 from hf_mmspec.data import Conversation, Source, open_source
 from hf_mmspec.evaluation.loading import load_target
@@ -21,6 +19,7 @@ from hf_mmspec.modeling import Drafter
 
 from ..answers.store import AnswerSet
 from ..features.source import Where
+from ..learning.precision import trainer_options
 from ..recipes.recipe import Recipe
 from ..run import Run
 from ..train import train
@@ -86,18 +85,23 @@ class Study:
             features=self.features,
             held_out=self.held_out,
             max_new_tokens=self.max_new_tokens,
-            trainer={"bf16": self.model.dtype == torch.bfloat16, "use_cpu": not torch.cuda.is_available()},
+            trainer=trainer_options("auto", self.model.dtype),
         )
 
     def trained(self, recipe: Recipe, called: str) -> tuple[Drafter, dict[str, Any]]:
-        """Train a drafter, or take it where one of the same recipe is done: ready to draft, and its
+        """Train a drafter, or take it where one of the same recipe and answers is done: ready to draft, and its
         `training.json`. Its checkpoints are removed when it is done."""
         run = self.run(recipe, called)
-        if _made_by(run.out).get("recipe") != recipe.as_dict():
+        if not self._has_made(run):
             train(run, self.model, self.processor, self.answers, self.validation)
         shutil.rmtree(run.work, ignore_errors=True)
         drafter = AutoDrafter.from_pretrained(run.out).to(device=self.model.device, dtype=self.model.dtype)
         return drafter.eval(), _made_by(run.out)
+
+    def _has_made(self, run: Run) -> bool:
+        made_by = _made_by(run.out)
+        learned = [each["fingerprint"] for each in made_by.get("data", [])]
+        return made_by.get("recipe") == run.recipe.as_dict() and learned == [each.fingerprint for each in self.answers]
 
 
 def open_study(

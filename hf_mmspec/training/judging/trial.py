@@ -13,8 +13,8 @@ from hf_mmspec.modeling.binding import unwrap
 from ..checks import entries_of
 from ..drafters import layers_of
 from ..learning.order import Entry
+from ..material import sources
 from ..recipes.recipe import Recipe
-from ..train import sources
 from .cells import Cell, Cells, has
 from .claim_list import SIZES, Arm
 from .pace import for_epochs, for_seconds, measured_pace

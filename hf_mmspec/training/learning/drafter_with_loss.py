@@ -11,7 +11,7 @@ from torch import nn
 from hf_mmspec.modeling import Drafter
 from hf_mmspec.modeling.row_drafter import DrafterOutput
 
-from ..recipes.recipe import Stage
+from ..recipes.stage import Stage
 from .collator import IGNORED, first_slots, supervised_at
 from .kv_loss import KV, passes_of, summed_kv_loss
 from .losses import FEATURE_REGRESSION, LOSSES, feature_regression

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..recipes.recipe import Stage
+from ..recipes.stage import Stage
 
 KV = "kv"  # what it is called among the terms of a loss
 

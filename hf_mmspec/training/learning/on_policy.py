@@ -20,7 +20,7 @@ from ..answers.answering import end_tokens
 from ..features.reading import Answered
 from ..features.record import Record
 from ..features.source import RecordSource
-from ..recipes.recipe import OnPolicy
+from ..recipes.stage import OnPolicy
 from .collator import collate
 from .drafter_with_loss import DrafterWithLoss
 

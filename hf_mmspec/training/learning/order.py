@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..recipes.recipe import RecipeError, Stage
+from ..recipes.stage import RecipeError, Stage
 
 _WINDOW = 50  # batches whose records are sorted by length, so that little is padding
 _CURRICULUM_WINDOW = 4  # fewer, since the share of pictures changes on the way

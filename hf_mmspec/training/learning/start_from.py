@@ -7,7 +7,7 @@ import torch
 
 from hf_mmspec.modeling import Drafter
 
-from ..recipes.recipe import RecipeError
+from ..recipes.stage import RecipeError
 
 _HEAD = "lm_head.weight"
 

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from hf_mmspec.modeling import Drafter
 
 from ..disk import full_disk_explained, insist_on_room
-from ..recipes.recipe import Stage
+from ..recipes.stage import Stage
 from .drafter_with_loss import DrafterWithLoss
 from .order import Pick
 from .step_clock import StepClock

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..features.record import Record
-from ..recipes.recipe import RecipeError
+from ..recipes.stage import RecipeError
 from .collator import IGNORED, collate
 from .drafter_with_loss import DrafterWithLoss
 

@@ -3,6 +3,7 @@
 Its border: data only.
 """
 
-from .recipe import OnPolicy, Recipe, RecipeError, Stage, family_recipe, read_recipe
+from .recipe import Recipe, family_recipe, read_recipe
+from .stage import OnPolicy, RecipeError, Stage
 
 __all__ = ["OnPolicy", "Recipe", "RecipeError", "Stage", "family_recipe", "read_recipe"]

@@ -5,13 +5,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from hf_mmspec.data import UnusableSample, user_message
 from hf_mmspec.data.conversation import Conversation
 from hf_mmspec.training.answers import distil as distil_module
+from hf_mmspec.training.answers.answering import Answering
 from hf_mmspec.training.answers.estimate import duration, estimate
 from hf_mmspec.training.answers.screening import Screening, TooManySkippedError, insist_on_few
 from hf_mmspec.training.answers.store import AnswerSet
+from hf_mmspec.training.features.reading import Reader
 from tests.training.making import conversation, distillation
 
 ASKED = [conversation(seed, seed % 3) for seed in range(6)]
@@ -124,6 +127,67 @@ def test_prompts_that_leave_no_room(qwen):
     assert [screening.of_length(length) for length in (18, 19)] == [None, "prompt too long"]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_shard_that_is_too_large_for_memory_is_answered_in_halves(qwen, tmp_path, monkeypatch, temperature):
+    """Greedy answers are the same, drawn ones others, but those of the same halves; states are read so too."""
+    how = Answering(temperature, 6)
+
+    def distilled(name, most):
+        def limited(real, items):
+            def work(*args):
+                if len(args[items]) > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return real(*args)
+
+            return work
+
+        work = distillation(tmp_path / name, *qwen, ASKED, keep=True, how=how)
+        with monkeypatch.context() as patch:
+            patch.setattr(distil_module, "answer_batch", limited(distil_module.answer_batch, 2))
+            patch.setattr(Reader, "read", limited(Reader.read, 1))
+            work.run()
+        return AnswerSet.load(tmp_path / name).rows.to_list()
+
+    whole, once, again = distilled("whole", 4), distilled("once", 1), distilled("again", 1)
+    assert once == again and len(once) == len(ASKED)
+    assert ([row["input_ids"] for row in once] == [row["input_ids"] for row in whole]) == (temperature == 0)
+
+
+def test_memory_that_is_not_enough_for_one_prompt_is_an_error(qwen, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(distil_module, "answer_batch", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        distillation(tmp_path / "a", *qwen, ASKED).run()
+
+
+def test_parts_of_a_shard_draw_their_own_tokens(qwen, tmp_path, monkeypatch):
+    """The same prompt four times: in halves too, no two answers are alike."""
+    real = distil_module.answer_batch
+
+    def limited(model, processor, asked, *rest):
+        if len(asked) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, processor, asked, *rest)
+
+    monkeypatch.setattr(distil_module, "answer_batch", limited)
+    distillation(tmp_path / "a", *qwen, [ASKED[1]] * 4, how=Answering(1.0, 12)).run()
+    assert len({tuple(each) for each in ids(tmp_path / "a")}) == 4
+
+
+def test_the_estimate_needs_no_more_memory_than_there_is(qwen, tmp_path, monkeypatch):
+    work, real = distillation(tmp_path / "a", *qwen, ASKED), type(qwen[0]).generate
+
+    def limited(self, input_ids, **options):
+        if len(input_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, input_ids, **options)
+
+    monkeypatch.setattr(type(qwen[0]), "generate", limited)
+    assert estimate(work).seconds > 0
+
+
 def test_a_processor_that_refuses_a_prompt(qwen, tmp_path, monkeypatch):
     def refuse(*_):
         raise ValueError("absolute aspect ratio must be smaller than 200")
@@ -170,6 +234,15 @@ def test_estimates_bound_what_is_to_come(qwen, tmp_path):
     assert estimate(work).shards == 0
     assert "nothing to decode" in str(estimate(work))
     assert found.tokens >= sum(map(len, ids(tmp_path / "a")))
+
+
+def test_the_room_for_states_counts_visual_tokens_twice(llava, tmp_path):
+    """Their merged embeddings are kept too."""
+    work = distillation(tmp_path / "a", *llava, [conversation(seed) for seed in range(4)], keep=True, max_new_tokens=4)
+    found = estimate(work)
+    work.run()
+    kept = sum(len(row[name]) for row in rows(tmp_path) for name in ("features", "image_embeds"))
+    assert kept < found.size < 2 * kept
 
 
 def test_durations():

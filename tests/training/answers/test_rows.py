@@ -7,10 +7,13 @@ import pytest
 from PIL import Image
 
 from hf_mmspec.data import DataError, Source, model_inputs, open_picture, open_source
+from hf_mmspec.training import distil as training_distil
+from hf_mmspec.training.answers.answering import Answering
 from hf_mmspec.training.answers.known import KnownAnswers, write_known
 from hf_mmspec.training.answers.rows import from_row, picture_column, to_row
 from hf_mmspec.training.answers.store import FEATURES
 from hf_mmspec.training.features.reading import Answered
+from hf_mmspec.training.recipes import family_recipe, read_recipe
 from tests.training.making import answers, conversation, picture
 
 
@@ -76,3 +79,13 @@ def test_other_files_are_refused(tmp_path, text):
     file.write_text(text)
     with pytest.raises(DataError, match=r"a\.jsonl: no"):
         KnownAnswers(file)
+
+
+def test_known_answers_are_written_without_reading_states(llava, tmp_path, monkeypatch):
+    """Hidden states are thousands of times larger than token ids."""
+    columns = []
+    monkeypatch.setattr(training_distil, "write_known", lambda _, rows: columns.extend(rows.column_names))
+    source, how = Source("embedded:text", limit=2), Answering(max_new_tokens=4)
+    run = training_distil.DistilRun(source, tmp_path / "a", "tiny", how, keep=read_recipe(family_recipe("vispec")))
+    training_distil.distil(run, *llava, lambda _: None)
+    assert set(columns) == {"key", "input_ids", "prompt_length", "temperature"}

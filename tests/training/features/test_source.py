@@ -136,6 +136,20 @@ def with_rows(answered: AnswerSet, count: int, *rows):
     return replace(answered, rows=type(answered.rows).from_dict(columns), manifest={})
 
 
+def test_prompts_have_names_of_their_own_in_several_sets(pair, stored):
+    """Rows of tables are numbered in each table anew; embedded prompts are the same in every set."""
+
+    def named(data, *keys):
+        made = with_rows(stored[None], 10, *[5] * len(keys))
+        rows = made.rows.remove_columns("key").add_column("key", list(keys))
+        return replace(made, rows=rows, manifest={"data": data})
+
+    sets = [named("cats", "0", "1/x"), named("dogs", "0"), named("cats", "0"), named("embedded:chat", "chat/train/0")]
+    source = RecordSource.open(sets, Reader(*pair))
+    assert source.prompts() == ["cats/0", "cats/1/x", "dogs/0", "cats/0", "chat/train/0"]
+    assert source.only([2, 4]).prompts() == ["dogs/0", "chat/train/0"]
+
+
 def test_answers_that_teach_nothing_are_left_out(pair, stored):
     source = RecordSource.open([with_rows(stored[None], 10, 1, 2, 8)], Reader(*pair))
     assert list(source.numbers) == [1, 2]

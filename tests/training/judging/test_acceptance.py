@@ -70,7 +70,7 @@ def test_chain_acceptance_by_ranks_equals_serving(qwen, learned, depth):
     learning, records = learned
     length = judged(qwen, learning, **chain(depth))["acceptance_length"]
     rounds = sum(len(record.answer) - 1 for record in records) / length
-    excess = (measure_ranks(learning, records, depth=depth).chain - (length - 1)) * rounds
+    excess = (measure_ranks(learning, [records], depth=depth).chain - (length - 1)) * rounds
     assert length > 1.3
     assert round(excess) in range(len(records) + 1)
     assert excess == pytest.approx(round(excess), abs=1e-3)

@@ -1,18 +1,21 @@
 """The ablation over `kv_loss_weight`: a drafter for each weight and seed, judged both ways; nothing is done twice."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import typer
 
 from hf_mmspec.generation.statistics import Speculation
 from hf_mmspec.modeling import FAMILIES
+from hf_mmspec.training.answers.store import AnswerSet
 from hf_mmspec.training.judging import kv_ablation, study
 from hf_mmspec.training.judging.ablation_report import is_finished, table
 from hf_mmspec.training.judging.kv_ablation import recipe_for
 from hf_mmspec.training.judging.modes import measure_modes
 from hf_mmspec.training.judging.taking_turns import summary
 from hf_mmspec.training.recipes import RecipeError
+from hf_mmspec.training.train import train
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.training.making import conversation
 from tests.training.pictures import picture_folder
@@ -158,6 +161,19 @@ def test_the_command_goes_on_where_it_was(place, tmp_path, monkeypatch, capsys):
     with pytest.raises(typer.Exit):
         command(folder, file, max_new_tokens=9)
     assert "max_new_tokens differ" in capsys.readouterr().err
+
+
+def test_a_drafter_of_other_answers_is_trained_anew(place, tmp_path, monkeypatch):
+    """The same recipe in the same folder is not enough."""
+    folder, (target, processor) = place
+    own = AnswerSet.load(folder / "answers")
+    other = replace(own, manifest={**own.manifest, "seed": 1})
+    trained = []
+    monkeypatch.setattr(study, "train", lambda run, *args: trained.append(run.recipe.seed) or train(run, *args))
+    recipe = recipe_for("eagle2", [*FEW, "stages.*.epochs=0.2"], 0.0, 3)
+    for answers in ([own], [own], [other], [other, own]):
+        study.Study(target, processor, "tiny", answers, [], [], tmp_path, 8, 1, 2).trained(recipe, "d")
+    assert len(trained) == 3
 
 
 @pytest.mark.parametrize(

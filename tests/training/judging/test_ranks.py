@@ -53,13 +53,13 @@ def test_ranks_are_those_of_the_drafters_logits(name, target):
         token = int(each.ids[position])
         hits.append(best.index(token) if token in best else None)
         position += 2 if token in best else 1
-    found = measure_ranks(learning, [each], depth=1, top_k=3)
+    found = measure_ranks(learning, [[each]], depth=1, top_k=3)
     assert found.by_rank[0] == [round(hits.count(rank) / rounds, 4) for rank in range(3)]
 
 
 def test_k_slots_give_k_levels(target):
-    found = measure_ranks(module("flash", target), RECORDS, depth=8)
-    assert len(found.by_rank) == 4 < len(measure_ranks(module("eagle", target), RECORDS, depth=5).by_rank)
+    found = measure_ranks(module("flash", target), [RECORDS], depth=8)
+    assert len(found.by_rank) == 4 < len(measure_ranks(module("eagle", target), [RECORDS], depth=5).by_rank)
 
 
 @pytest.mark.parametrize("name", ["vispec", "eagle3, narrow"])
@@ -67,7 +67,7 @@ def test_what_cannot_be_said_is_a_miss(name, target):
     answer = torch.cat([each.ids[each.prompt_length :] for each in RECORDS])
     records = [record(18 + 5 * i, 10, (), i, "eagle3" in name) for i in range(3)]
     known = torch.tensor(sorted(set(range(3, 110)) - set(answer.tolist())))
-    found = measure_ranks(module(name, target, known), records, depth=2, top_k=5)
+    found = measure_ranks(module(name, target, known), [records], depth=2, top_k=5)
     assert found.chain == 0
     assert not any(map(any, found.by_rank))
 
@@ -76,7 +76,7 @@ def test_certain_drafters_are_right_at_every_depth(target):
     """A drafter that can say one token only, and answers of that token alone."""
     each = record(30, 20)
     each.ids[20:] = 7
-    found = measure_ranks(module("vispec", target, torch.tensor([7])), [each] * 2, depth=3, top_k=2)
+    found = measure_ranks(module("vispec", target, torch.tensor([7])), [[each] * 2], depth=3, top_k=2)
     assert found.by_depth == [1.0, 1.0, 1.0]
     assert [row[1] for row in found.by_rank] == [0.0, 0.0, 0.0]
     # nine drafts in rounds of three, between which one token is the target's own: 3, 3 and 1
@@ -85,14 +85,14 @@ def test_certain_drafters_are_right_at_every_depth(target):
 
 def test_measuring_is_without_noise_and_leaves_no_trace(target):
     """The stage's noise and scheduled sampling belong to training."""
-    quiet = measure_ranks(module("eagle", target), RECORDS)
+    quiet = measure_ranks(module("eagle", target), [RECORDS])
     loud = module("eagle", target, noise=50.0)
-    assert measure_ranks(loud, RECORDS) == quiet
+    assert measure_ranks(loud, [RECORDS]) == quiet
     assert loud.stage.unroll == 3
 
 
 def test_records_may_come_in_any_batches(target):
     learning = module("msd", target)
-    one, all_ = (measure_ranks(learning, RECORDS, batch_size=size) for size in (1, 16))
+    one, all_ = (measure_ranks(learning, batches) for batches in ([[each] for each in RECORDS], [RECORDS]))
     assert one == all_
     assert Ranks([[0.5, 0.1], [0.25, 0.2]], 1.0).by_depth == [0.5, 0.25]

@@ -39,11 +39,11 @@ def test_it_beats_noise(name, target):
     learning, records = module(name, target, loss={"feature_regression": 1.0}), linear_records()
     if learning.drafter.img_fc is not None:
         torch.nn.init.eye_(learning.drafter.img_fc.weight)  # as it starts
-    noise = measure_ranks(learning, records, depth=2).chain
+    noise = measure_ranks(learning, [records], depth=2).chain
     before = learning(**collated(learning, *records))["loss"].item()
     warm_start(learning, [records[:3], records[3:]], ridge=1e-6)
     assert learning(**collated(learning, *records))["loss"].item() < 0.3 * before
-    assert measure_ranks(learning, records, depth=2).chain > noise + 0.3
+    assert measure_ranks(learning, [records], depth=2).chain > noise + 0.3
 
 
 def test_it_is_the_ridge_regression(target):

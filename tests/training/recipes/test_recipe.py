@@ -3,11 +3,14 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hf_mmspec.modeling import FAMILIES
+from hf_mmspec.training.drafters import layers_of, untrained
 from hf_mmspec.training.recipes import OnPolicy, RecipeError, Stage, family_recipe, read_recipe
+from tests.generation import tiny
 
 SHIPPED = sorted(family_recipe("vispec").parent.glob("*.yaml"))
 shipped = pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -90,6 +93,17 @@ def test_changes():
         ("stages.0.loss.magic=1", r"loss \['magic'\].*soft_cross_entropy"),
         ("stages.0.loss=3", "loss"),
         ("stages.0.betas=[0.9]", "betas"),
+        ("stages.1.betas=[0.9,2]", "betas must be two numbers, at least 0 and below 1"),
+        ("stages.1.weight_decay=-1", "weight_decay must be at least 0"),
+        ("stages.1.warmup=-0.1", "warmup must be at least 0"),
+        ("stages.1.warmup=2", "warmup is a share of the steps"),
+        ("stages.1.noise=-1", "noise must be at least 0"),
+        ("stages.1.clip=.nan", "clip must be at least 0"),
+        ("stages.0.on_policy={}", "on_policy needs pictures"),
+        ("drafter.num_q=two", "drafter:.*num_q.*int"),
+        ("drafter.colour=1", r"drafter: .*does not know the field\(s\) colour"),
+        ("drafter.draft_vocab_size=abc", "drafter:.*draft_vocab_size"),
+        ("drafter.draft_vocab_size=0", "draft_vocab_size must be at least 1, got 0"),
         ("stages.0.kv_loss_weight=-1", "kv_loss_weight must be at least 0"),
         ("stages.0.kv_loss_target=other", "kv_loss_target must be one of self, target_layer"),
         ("stages.0.kv_loss_layer=last", "kv_loss_layer"),
@@ -117,6 +131,34 @@ def test_changes():
 def test_what_cannot_be_is_refused_by_name(change, words):
     with pytest.raises(RecipeError, match=words):
         read_recipe(family_recipe("vispec"), [change])
+
+
+def test_slots_that_no_stage_trains_are_refused():
+    """They would be drafted from as they were drawn."""
+    with pytest.raises(RecipeError, match=r"num_slots is 8, but no stage trains more than 4 slots.*unroll=8"):
+        read_recipe(family_recipe("flash"), ["drafter.num_slots=8"])
+    read_recipe(family_recipe("flash"), ["drafter.num_slots=8", "stages.0.unroll=8"])
+    read_recipe(family_recipe("flash"), ["drafter.num_slots=2"])
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("visual=nonsense", "visual must be one of none, raw"),
+        ("num_key_value_heads=3", "must be a multiple of num_key_value_heads"),
+        ("head_dim=7", "even rotary dimension"),
+        ("hidden_act=nonsense", "nonsense"),
+    ],
+)
+def test_what_does_not_fit_the_target_is_refused_too(change, words):
+    """Known when the target is there, and before anything is read with it."""
+    recipe = read_recipe(family_recipe("vispec"), [f"drafter.{change}"])
+    for build in (lambda: layers_of(recipe, tiny.llava()), lambda: untrained(recipe, tiny.llava(), PROCESSOR, [])):
+        with pytest.raises(RecipeError, match=f"^drafter: .*{words}[^\n]*$"):
+            build()
+
+
+PROCESSOR = SimpleNamespace(tokenizer=range(100))
 
 
 @shipped

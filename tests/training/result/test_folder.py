@@ -1,12 +1,15 @@
 """The finished folder: whole or as it was, never in place of something else, and saying what made it."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from hf_mmspec.auto import AutoDrafter
+from hf_mmspec.evaluation import machine
 from hf_mmspec.modeling import FAMILIES
 from hf_mmspec.training.judging.ranks import Ranks
 from hf_mmspec.training.result import folder as folder_module
@@ -122,6 +125,29 @@ def test_only_a_drafters_place_is_taken(tmp_path):
             insist_on_place(tmp_path / name)
 
 
+def test_what_was_put_beside_a_result_is_not_deleted(tmp_path):
+    """Measurements, pictures, a repository."""
+    save(tmp_path / "mine")
+    (tmp_path / "mine" / ".git").mkdir()
+    (tmp_path / "mine" / "bench.json").write_text("{}")
+    with pytest.raises(FolderInUseError, match=r"mine is a drafter to which .git, bench.json was added.*--out"):
+        insist_on_place(tmp_path / "mine")
+
+
+def test_all_that_is_written_may_be_replaced(tmp_path):
+    save(tmp_path / "mine")
+    AutoDrafter.from_pretrained(tmp_path / "mine").save_pretrained(tmp_path / "mine", max_shard_size="20KB")
+    assert len(list((tmp_path / "mine").glob("model-*.safetensors"))) > 1
+    insist_on_place(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_folder_without_a_name_is_refused(place):
+    """The result is written beside it."""
+    with pytest.raises(FolderInUseError, match="by its own name"):
+        insist_on_place(Path(place))
+
+
 def test_provenance_has_no_path_of_this_machine(monkeypatch):
     arguments = [
         "/usr/bin/mmspec",
@@ -136,5 +162,27 @@ def test_provenance_has_no_path_of_this_machine(monkeypatch):
     found = provenance()
     assert found["command"] == "mmspec train --model qwen --out=out --set stages.0.epochs=2"
     assert found["packages"]["torch"] == torch.__version__
-    assert len(found["git_revision"].removesuffix("+changes")) == 40 or found["git_revision"] == "unknown"
+    assert found["git_revision"] == machine.git_revision()
     assert "/home" not in json.dumps(found)
+
+
+def test_the_revision_is_the_packages_own(tmp_path, monkeypatch):
+    """Not that of the user's project, in whose virtual environment the package is installed."""
+
+    def git(*arguments):
+        who = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    installed = tmp_path / "machine.py"
+    installed.write_text("")
+    (tmp_path / "project.py").write_text("")
+    git("init")
+    git("add", "project.py")
+    git("commit", "-m", "mine")
+    monkeypatch.setattr(machine, "__file__", str(installed))
+    assert provenance()["git_revision"] is machine.machine_facts()["git_revision"] is None
+    git("add", "machine.py")
+    git("commit", "-m", "ours")
+    assert len(provenance()["git_revision"]) == 12
+    installed.write_text("changed")
+    assert provenance()["git_revision"].endswith("-dirty")

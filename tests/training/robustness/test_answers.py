@@ -101,6 +101,19 @@ def test_a_folder_with_nothing_but_leftovers_is_new(tmp_path, table, target, pro
     assert len(rows_of(tmp_path / "a")) == world.PROMPTS
 
 
+def test_a_distillation_that_failed_in_its_first_shard_may_be_tried_with_other_options(
+    table, tmp_path, target, processor, monkeypatch
+):
+    """Out of memory, and so in smaller shards."""
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(distil_module, "answer_batch", dying(None, 1, MemoryError()))
+        world.answered(table, tmp_path / "a", target, processor)
+    world.answered(table, tmp_path / "a", target, processor, shard_size=4)
+    assert len(rows_of(tmp_path / "a")) == world.PROMPTS
+    with pytest.raises(AnswerStoreError, match=r"made otherwise \(shard_size differ\)"):
+        world.answered(table, tmp_path / "a", target, processor)
+
+
 def test_processes_look_before_anyone_writes(answers, table, target, processor, monkeypatch, made):
     """Were each to look when it is ready, a faster one would change what a slower one takes for its share."""
     for number in (0, 1):

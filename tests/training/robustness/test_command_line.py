@@ -57,6 +57,13 @@ def test_distil_refuses(run, no_model, tmp_path, name):
     assert not (tmp_path / "new").exists()
 
 
+def test_distil_reads_a_revision_of_a_hub_data_set(run, no_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **options: asked.append(options) or 1 / 0)
+    refused(run("distil", "--data", "org/prompts", "--out", "new", "--revision", "abc"), "org/prompts")
+    assert asked[0]["revision"] == "abc"
+
+
 TRAIN = {
     "an unknown family": (["--family", "x"], "--family x: choose one of vispec"),
     "no path": (["--set", "nonsense"], "'nonsense': write path=value"),
@@ -77,6 +84,7 @@ TRAIN = {
     "an unknown reporter": (["--report-to", "pigeon"], "--report-to pigeon: choose one of none, all"),
     "an unknown dtype": (["--dtype", "float8"], "--dtype float8: choose one of"),
     "a folder in use": (["--out", "prompts"], "prompts holds something else: give a new folder"),
+    "a folder without a name": (["--out", "."], "--out .: give a folder by its own name"),
 }
 
 
@@ -99,6 +107,21 @@ def refused(result, match):
 @pytest.mark.parametrize("options", [["--limit", "0"], ["--batch-size", "0"], ["--max-skipped", "2"]])
 def test_numbers_out_of_range_are_refused(run, no_model, options):
     assert run("distil", "--data", "prompts", "--out", "new", *options).exit_code == 2
+
+
+def test_answers_without_a_round_are_refused(run, no_model):
+    """The prefill gives the first token: L of one token would always be 0."""
+    answers = ("--data", "answers", "--out", "new")
+    assert run("train", "--family", "vispec", *answers, "--max-new-tokens", "1").exit_code == 2
+
+
+def test_the_license_is_the_users_to_say(run, monkeypatch, target, processor):
+    monkeypatch.setattr(loading, "load_target", lambda *_: (target, processor))
+    asked = []
+    monkeypatch.setattr("hf_mmspec.training.train.train", lambda run, *_: asked.append(run.license) or run.out)
+    for options in ((), ("--license", "mit")):
+        run("train", "--family", "eagle2", "--data", "answers", "--out", "new", *options)
+    assert asked == [None, "mit"]
 
 
 def test_a_target_that_does_not_fit_is_one_line(run, monkeypatch, processor):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from hf_mmspec.data import PictureError
 from hf_mmspec.training.answers.answering import Answering
 from hf_mmspec.training.answers.screening import TooManySkippedError
 from hf_mmspec.training.answers.store import AnswerSet, AnswerStore, AnswerStoreError
+from hf_mmspec.training.checks import OtherTargetError
 from hf_mmspec.training.features.reading import OtherPromptError
 from hf_mmspec.training.features.source import NoRecordsError
 from hf_mmspec.training.learning.trainer import DrafterTrainer
+from hf_mmspec.training.material import sources
 from hf_mmspec.training.recipes import RecipeError
 from hf_mmspec.training.result.folder import FolderInUseError
-from hf_mmspec.training.train import OtherTargetError
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.training.robustness import world
 
@@ -86,8 +88,19 @@ def test_another_training_in_the_same_work_folder_is_refused(
     first = world.train_run(tmp_path)
     with pytest.raises(pytest.fail.Exception, match="it began"):
         world.trained(first, target, processor, finished)
+    (first.work / "0-text" / "checkpoint-1").mkdir(parents=True)
     with pytest.raises(OtherTargetError, match=rf"another training \({named} differ\): give another --work folder"):
         world.trained(world.train_run(tmp_path, "vispec", change, **options), target, processor, finished)
+
+
+def test_a_training_that_failed_before_it_began_may_be_tried_with_other_options(
+    finished, tmp_path, target, processor, no_step
+):
+    """As the error says."""
+    with pytest.raises(NoRecordsError, match="raise --max-length"):
+        world.trained(world.train_run(tmp_path, max_length=4), target, processor, finished)
+    with pytest.raises(pytest.fail.Exception, match="it began"):
+        world.trained(world.train_run(tmp_path, max_length=400), target, processor, finished)
 
 
 def test_a_work_folder_of_before_a_field_was_new_is_gone_on_with(finished, tmp_path, target, processor, no_step):
@@ -99,8 +112,11 @@ def test_a_work_folder_of_before_a_field_was_new_is_gone_on_with(finished, tmp_p
     for stage in asked["recipe"]["stages"]:
         del stage["kv_loss_weight"]
     file.write_text(json.dumps(asked))
+    checkpoint = tmp_path / "work" / "0-text" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
     with pytest.raises(pytest.fail.Exception, match="it began"):
         world.trained(world.train_run(tmp_path), target, processor, finished)
+    checkpoint.mkdir()  # it was damaged, and so removed
     with pytest.raises(OtherTargetError, match=r"another training \(recipe differ\)"):
         world.trained(world.train_run(tmp_path, "vispec", "stages.0.kv_loss_weight=1"), target, processor, finished)
 
@@ -234,6 +250,18 @@ def test_answers_that_teach_nothing_are_counted(tmp_path, target, processor, mon
     assert f"3 samples were left out: {reason}" in told
 
 
+def test_what_the_chat_template_refuses_is_counted(tmp_path, target):
+    """Templates raise an error of their own, for example where a role has no place in them."""
+    processor = tiny_processor()
+    refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    processor.chat_template = refuse + processor.chat_template
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}]
+    table = world.write_rows(tmp_path, [{"messages": asked}, *({"messages": asked[1:]} for _ in range(5))])
+    said = world.answered(table, tmp_path / "a", target, processor)
+    assert "1 samples were left out: the processor refuses it" in said
+    assert len(AnswerSet.load(tmp_path / "a").rows) == 5
+
+
 def remove_pictures(folder):
     for file in folder.glob("*.png"):
         file.unlink()
@@ -244,8 +272,27 @@ def test_a_picture_that_is_gone_is_named(tmp_path, target, processor):
     table = world.write_table(tmp_path / "table")
     world.answered(table, tmp_path / "a", target, processor)
     remove_pictures(table.parent)
-    with pytest.raises(PictureError, match=r"\d.png: no such file.*put it back, or distil without it"):
+    with pytest.raises(PictureError, match=r"5 of 5 pictures are gone, such as .*0.png.*put them back, or distil"):
         world.trained(world.train_run(tmp_path), target, processor, tmp_path / "a")
+
+
+@pytest.mark.parametrize(("features", "changes"), [("live", []), ("stored", ["stages.1.on_policy={}"])])
+def test_a_picture_that_only_training_needs_is_missed_before_it_begins(
+    tmp_path, target, processor, no_step, features, changes
+):
+    """Whether records are read on the fly, or the drafter's own proposals are."""
+    table = world.write_table(tmp_path / "table", 9)
+    rows = [{"prompt": f"What is {number}?", "image": f"{number}.png"} for number in range(9)]
+    for row in rows:
+        Image.new("RGB", (40, 30)).save(table.parent / row["image"])
+    world.answered(
+        world.write_rows(table.parent, rows), tmp_path / "a", target, processor, keep=world.recipe("vispec")
+    )
+    run = world.train_run(tmp_path, "vispec", *changes, features=features)
+    training, _ = sources(run, target, processor, [AnswerSet.load(tmp_path / "a")], [])
+    Path(training.column("images")[0][0]["path"]).unlink()
+    with pytest.raises(PictureError, match="1 of 6 pictures are gone"):
+        world.trained(run, target, processor, tmp_path / "a")
 
 
 def test_stored_states_need_no_picture_but_the_held_out_ones(tmp_path, target, processor):
@@ -289,7 +336,9 @@ def test_a_length_limit_cuts_answers(eight, tmp_path, target, processor, more):
     run = world.train_run(tmp_path, "eagle", max_length=prompt + more, held_out=2)
     said = world.trained(run, target, processor, eight)
     kept = min(more, 5)
-    assert any(line.startswith(f"6 answers, {6 * kept} tokens of {6 * (prompt + kept)} supervised") for line in said)
+    assert any(
+        line.startswith(f"6 answers, {6 * (kept - 1)} tokens of {6 * (prompt + kept)} supervised") for line in said
+    )
 
 
 def test_what_a_length_limit_leaves_out_is_counted(eight, finished, tmp_path, target, processor):
