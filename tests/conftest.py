@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from hf_mmspec.generation import cost_cache
+from hf_mmspec.generation import cost_cache, costs
 
 # The processes of pytest-xdist share two cores: threads that spin for each other would stall them all.
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -28,8 +28,10 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cost_cache(tmp_path_factory):
-    """Measured forward costs of tiny test models do not land in the user's cache."""
+    """Measured forward costs of tiny test models do not land in the user's cache, and are measured once: no test needs
+    them exact, and many models are measured."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("costs")
         patch.setattr(cost_cache, "cache_folder", lambda: folder)
+        patch.setattr(costs, "_REPETITIONS", 1)
         yield
