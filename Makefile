@@ -21,8 +21,8 @@ help:
 demo: $(STAMP)
 	$(BIN)/mmspec demo
 
-# a process for each core, up to four; files stay whole, for what their tests share
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# a process for each core, up to four; files stay whole, for what their tests share, in the order of tests/conftest.py
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)

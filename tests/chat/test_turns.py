@@ -1,10 +1,14 @@
 """Six turns with three pictures through one cache equal runs from scratch, and nothing is read twice."""
 
+from functools import cache
+from itertools import product
+
 import pytest
 import torch
 
 from hf_mmspec.chat import Chat
 from hf_mmspec.chat.prompt import render
+from tests.slow_parameters import others_slow
 
 from . import tiny
 
@@ -12,9 +16,21 @@ from . import tiny
 TURNS = [[0], [], [1, 2], [], [], []]
 
 
-@pytest.fixture(scope="module", params=tiny.TARGETS)
-def models(request):
-    return tiny.TARGETS[request.param]()
+@cache
+def models(target):
+    return tiny.TARGETS[target]()
+
+
+_scratch = {}
+
+
+def scratch(chat, number):
+    """The answer to turn `number` by a run from scratch, made once for equal ids: pictures follow from the turn."""
+    messages = chat.messages[:-1]
+    key = id(chat.model), number, tuple(render(chat.model, chat.processor, messages).ids)
+    if key not in _scratch:
+        _scratch[key] = tiny.scratch(chat, messages, max_new_tokens=12)
+    return _scratch[key]
 
 
 def take_turns(chat, **kwargs):
@@ -30,7 +46,7 @@ def take_turns(chat, **kwargs):
         layer = chat.model.get_decoder() if chat.drafter is None else chat.drafter.layers[0]
         with tiny.rows_read(chat.model.get_decoder()) as target, tiny.rows_read(layer) as drafter:
             reply = chat.ask(f"Turn {number}?", pictures, max_new_tokens=12, do_sample=False, **kwargs)
-        assert reply.ids == tiny.scratch(chat, chat.messages[:-1], max_new_tokens=12), number
+        assert reply.ids == scratch(chat, number), number
         assert target[0] == reply.read and reply.reused >= asked - 1
         assert max(target[1:]) <= tiny.BUDGET["draft_total_tokens"]
         assert drafter[0] <= reply.read  # compressed pictures have fewer rows
@@ -38,19 +54,27 @@ def take_turns(chat, **kwargs):
         asked = reply.reused + reply.read
 
 
-def test_without_a_drafter(models):
-    take_turns(Chat(*models))
+@pytest.mark.parametrize("target", tiny.TARGETS)
+def test_without_a_drafter(target):
+    take_turns(Chat(*models(target)))
 
 
-@pytest.mark.parametrize("name", tiny.DRAFTERS)
-def test_with_every_drafter(models, name):
-    model, processor = models
+@pytest.mark.parametrize(
+    "target, name",
+    others_slow(
+        product(tiny.TARGETS, tiny.DRAFTERS),
+        [*product(["llava", "qwen"], tiny.DRAFTERS), *product(["sliding"], ["vispec", "flash", "eagle3"])],
+    ),
+)
+def test_with_every_drafter(target, name):
+    model, processor = models(target)
     take_turns(Chat(model, processor, tiny.build_drafter(name, model)), **tiny.BUDGET)
 
 
-def test_a_text_that_survives_is_not_read_again(models):
+@pytest.mark.parametrize("target", tiny.TARGETS)
+def test_a_text_that_survives_is_not_read_again(target):
     """Where the answer's text gives its ids again, its last token and what is new are read, by the drafter as well."""
-    model, processor = models
+    model, processor = models(target)
     letters = processor.tokenizer("abcdefgh")["input_ids"]
     allowed = dict(prefix_allowed_tokens_fn=lambda *_: letters, max_new_tokens=10, do_sample=False)
     drafter = tiny.build_drafter("vispec", model)

@@ -91,9 +91,8 @@ def test_one_wrong_row_of_a_batch_is_found(target, processor, prompts, monkeypat
         return run
 
     monkeypatch.setattr(protocol, "answer", with_a_wrong_row)
-    found = run_bench(
-        target, processor, [Contender(STOCK), Contender("cheat")], {"chat": prompts["chat"]}, Settings(batch=2)
-    )
+    settings, cheat = Settings(repetitions=1, max_new_tokens=10, batch=2), [Contender(STOCK), Contender("cheat")]
+    found = run_bench(target, processor, cheat, {"chat": prompts["chat"]}, settings)
     differences = found.differences["cheat"]["chat"]
     assert [each is None for each in differences] == [True, False, True]
     assert differences[1].position == 3 and not differences[1].is_near_tie

@@ -9,17 +9,25 @@ from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.evaluation.compiled import NAMES, Measured, contenders, measure
 from hf_mmspec.evaluation.contenders import STOCK, Run
 from hf_mmspec.generation import Speculation
+from tests.slow_parameters import slow
 
 
-def test_only_what_is_compiled_compiles_and_all_answer_alike(target, processor, drafter):
+@pytest.mark.parametrize(
+    "names, uncompiled",
+    [
+        pytest.param(("drafter", "compiled drafter"), [STOCK, "drafter"], id="drafters"),
+        # the last one finds the graphs of the others
+        slow(NAMES, [STOCK, "drafter", "both compiled"], id="all"),
+    ],
+)
+def test_only_what_is_compiled_compiles_and_all_answer_alike(target, processor, drafter, names, uncompiled):
     torch._dynamo.reset()
     compiled_drafter = deepcopy(drafter)
     compiled_drafter.compile(backend="eager")
-    asked = contenders(drafter, compiled_drafter, {"backend": "eager", "mode": None})
+    asked = contenders(drafter, compiled_drafter, {"backend": "eager", "mode": None}, names)
     prompts = [dict(model_inputs(processor, [open_source(Source("embedded:scene", split="test", limit=1))[0]]))]
     measured = measure(target, asked, prompts, tokens=12)
-    # the last one finds the graphs of the others
-    assert [name for name, each in measured.items() if each.graphs == 0] == [STOCK, "drafter", "both compiled"]
+    assert [name for name, each in measured.items() if each.graphs == 0] == uncompiled
     for each in measured.values():
         assert each.summary(measured[STOCK])["identical"] == 1
     torch._dynamo.reset()

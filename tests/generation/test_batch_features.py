@@ -28,6 +28,12 @@ def batch():
     return singles, batch_of(singles)
 
 
+@pytest.fixture(scope="module")
+def plain(model, batch):
+    """What `generate` gives under the rule without a drafter: the same for every one."""
+    return constrained(model, batch[1], Rhythm, eos_token_id=None)
+
+
 def constrained(model, inputs, kind, **kwargs):
     torch.manual_seed(5)
     processor = kind(inputs["input_ids"].shape[1])
@@ -36,11 +42,10 @@ def constrained(model, inputs, kind, **kwargs):
 
 @pytest.mark.parametrize("shape", ["tree", "chain", "none"])
 @pytest.mark.parametrize("family", [*sorted(FAMILIES), "untold"])
-def test_every_row_keeps_to_its_constraint(family, shape, model, batch):
+def test_every_row_keeps_to_its_constraint(family, shape, model, batch, plain):
     """Runs of each row come by themselves; other rounds draft allowed tokens only; no token changes."""
     _, inputs = batch
     options = dict(eos_token_id=None)
-    plain = constrained(model, inputs, Rhythm, **options)
     drafter = RandomDrafter(model) if family == "untold" else build(family, model)
     ours = constrained(model, inputs, Rhythm, assistant_model=drafter, **SHAPES[shape], **options)
     assert_rows(ours, plain, inputs, (family, shape))
@@ -53,10 +58,9 @@ def test_every_row_keeps_to_its_constraint(family, shape, model, batch):
         assert sum(f for f, own in zip(stats.forced, stats.row_of, strict=True) if own == row) > 3
 
 
-def test_rows_are_forced_at_different_places(model, batch):
+def test_rows_are_forced_at_different_places(model, batch, plain):
     """After uneven acceptance some rows stand before a run, while others draft freely beside them."""
     _, inputs = batch
-    plain = constrained(model, inputs, Rhythm, eos_token_id=None)
     vocabulary = torch.tensor(sorted({token for row in answers_of(plain, inputs) for token in row}))
     drafter = build("eagle3", model, vocabulary)
     ours = constrained(model, inputs, Rhythm, assistant_model=drafter, eos_token_id=None, **TREE)

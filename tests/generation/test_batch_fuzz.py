@@ -1,19 +1,18 @@
 """Batches put together at random, always compared with plain `generate` at the same batch."""
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .batches import BatchOracle, answers_of, batch_of, generate
 from .doubles import RandomDrafter
 from .test_batches import assert_rows
-from .test_fuzz import BUDGETS, FAMILY_FIELDS, NEVER, PROCESSORS, TARGETS, drafter, target
+from .test_fuzz import BUDGETS, FAMILY_FIELDS, NEVER, PROCESSORS, SETTINGS, TARGETS, drafter, target
 
 # Those whose outcome for a row does not depend on how many rows a call has.
 PER_ROW = sorted(set(PROCESSORS) - {"criterion", "chunks"})
 
-
-@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(
+BATCHES = dict(
     name=st.sampled_from(sorted(TARGETS)),
     rows=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 3)), min_size=2, max_size=5, unique=True),
     limit=st.integers(1, 20),
@@ -23,7 +22,9 @@ PER_ROW = sorted(set(PROCESSORS) - {"criterion", "chunks"})
     kind=st.sampled_from(["random", "oracle", *sorted(FAMILY_FIELDS)]),
     budget=BUDGETS,
 )
-def test_any_batch(name, rows, limit, ends, processors, repeated, kind, budget):
+
+
+def check(name, rows, limit, ends, processors, repeated, kind, budget):
     """`ends`: places in the rows' answers whose tokens are EOS. `repeated`: two returned sequences of each, drawn from
     the best token alone."""
     model = target(name)
@@ -46,3 +47,16 @@ def test_any_batch(name, rows, limit, ends, processors, repeated, kind, budget):
     if "states" in processors and not repeated:
         for step, other in zip(actual.hidden_states, expected.hidden_states, strict=True):
             assert [layer.shape for layer in step] == [layer.shape for layer in other]
+
+
+@settings(max_examples=8, **SETTINGS)
+@given(**BATCHES)
+def test_any_batch(**case):
+    check(**case)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, **SETTINGS)
+@given(**BATCHES)
+def test_many_batches(**case):
+    check(**case)

@@ -1,6 +1,7 @@
 """Sampling in a batch of four: every row draws from its own distribution, in trees and in chains."""
 
 from contextlib import nullcontext
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +13,12 @@ from hf_mmspec.generation.answers import Answers
 from hf_mmspec.generation.controller import FixedPlan
 from hf_mmspec.generation.loop import decode
 from hf_mmspec.modeling import DraftBudget, TargetPrompt
+from tests.slow_parameters import others_slow
 
 from .test_every_family import VOCAB, MarkovTarget, toy_drafters
 from .test_sampling import ToyConfig
 
-ROWS, CALLS, TEMPERATURE = 4, 500, 0.9
+ROWS, TEMPERATURE = 4, 0.9
 BUDGETS = {"chain": DraftBudget(3, 1, 4, "chain"), "tree": DraftBudget(2, 2, 6)}
 
 
@@ -71,25 +73,33 @@ class Length:
         return torch.tensor([ids.shape[1] >= 7 + (0 if ids[0, 0] != 3 else -1)])
 
 
-@pytest.mark.parametrize("mode", BUDGETS)
-@pytest.mark.parametrize("name", ["flash", "eagle3, reduced vocabulary"])
-def test_every_row_keeps_its_own_distribution(name, mode):
+FLASH, REDUCED = "flash", "eagle3, reduced vocabulary"
+
+
+@pytest.mark.parametrize(
+    "name, mode, calls",
+    others_slow(
+        product([FLASH, REDUCED], BUDGETS, [250, 500]),
+        [(FLASH, "chain", 250), (REDUCED, "chain", 250), (FLASH, "tree", 250)],
+    ),
+)
+def test_every_row_keeps_its_own_distribution(name, mode, calls):
     """Chi-square of three sampled tokens of each row, through as many rounds as it takes, against the exact one."""
     torch.manual_seed(2)
     target, drafter, counts = BatchTarget(), toy_drafters()[name], torch.zeros(ROWS, VOCAB**3)
     prompts, accepted = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 0, 1], [3, 2, 3]]), 0
-    for _ in range(CALLS):
+    for _ in range(calls):
         answers = Answers(prompts, LogitsProcessorList([Warp()]), StoppingCriteriaList([Length()]), Config, None)
         speculation = decode(target, drafter, target.borrowed(), answers, FixedPlan(BUDGETS[mode]), Config)
         accepted += sum(speculation.accepted)
         for row, answer in enumerate(answers.rows):
             a, b, c = answer.ids[0, 3:6].tolist()
             counts[row, (a * VOCAB + b) * VOCAB + c] += 1
-    assert accepted > CALLS / 4
+    assert accepted > calls / 4
     step = (target.table / TEMPERATURE).softmax(-1)
     for row in range(ROWS):
         exact = (step[prompts[row, -1]][:, None, None] * step[:, :, None] * step[None]).flatten()
-        common = exact * CALLS >= 5  # rare outcomes go into one bin, as the chi-square test needs expected counts
+        common = exact * calls >= 5  # rare outcomes go into one bin, as the chi-square test needs expected counts
         observed = torch.cat([counts[row, common], counts[row, ~common].sum()[None]]).double()
         expected = torch.cat([exact[common], exact[~common].sum()[None]]).double()
         assert chisquare(observed, expected / expected.sum() * observed.sum()).pvalue > 1e-3, row

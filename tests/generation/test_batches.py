@@ -1,11 +1,15 @@
 """Batches: what `generate` gives without a drafter, and what each row gives alone, whatever its neighbours do."""
 
+from functools import cache
+from itertools import product
+
 import pytest
 import torch
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList, TextStreamer
 from transformers.generation.streamers import BaseStreamer
 
 from hf_mmspec.modeling import FAMILIES
+from tests.slow_parameters import others_slow
 
 from . import tiny
 from .batches import BatchOracle, answers_of, batch_of, generate, prompts
@@ -43,8 +47,8 @@ REQUESTS = {
 
 @pytest.fixture(scope="module", params=TARGETS)
 def target(request):
-    name, make = TARGETS[request.param]
-    return name, make()
+    family, make = TARGETS[request.param]
+    return request.param, family, make()
 
 
 def assert_rows(ours, plain, inputs, what):
@@ -61,14 +65,29 @@ def assert_rows(ours, plain, inputs, what):
             torch.testing.assert_close(mine[live], theirs[live], atol=1e-4, rtol=1e-4, msg=str(what))
 
 
+ORACLE_SHAPES = ("narrow", "chain", "none")
+
+
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_same_as_generate(target, kind):
-    family, model = target
+    """With wrong drafts, and with right ones in one shape, another one for each kind and target in turn."""
+    turn = list(REQUESTS).index(kind) + list(TARGETS).index(target[0])
+    check_request(target, kind, [ORACLE_SHAPES[turn % len(ORACLE_SHAPES)]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_same_as_generate_in_every_shape(target, kind):
+    check_request(target, kind, ORACLE_SHAPES)
+
+
+def check_request(target, kind, oracle_shapes):
+    _, family, model = target
     singles = prompts(family, ROWS)
     inputs = batch_of(singles)
     plain = generate(model, inputs, **REQUESTS[kind]())
     oracle = BatchOracle(model, singles, answers_of(plain, inputs))
-    for drafter, shape in ((RandomDrafter(model), "wide"), (oracle, "narrow"), (oracle, "chain"), (oracle, "none")):
+    for drafter, shape in ((RandomDrafter(model), "wide"), *((oracle, shape) for shape in oracle_shapes)):
         ours = generate(model, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[kind]())
         assert_rows(ours, plain, inputs, (kind, shape))
 
@@ -100,14 +119,32 @@ def test_second_turn_on_the_cache_of_the_first(family):
     assert [each.start_position for each in drafter.prompts[3:]] == (inputs["attention_mask"].sum(-1) + 5).tolist()
 
 
-@pytest.mark.parametrize("shape", FAMILY_SHAPES)
-@pytest.mark.parametrize("name", DRAFTERS)
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_every_drafter_family(family, name, shape):
-    """Also the acceptance of each row is that of the row alone: its drafts were the same."""
+@cache
+def answered(family):
+    """A target, single prompts, a batch of them, and what `generate` answers to it; nothing changes them."""
     model, singles = tiny.FAMILIES[family](), prompts(family, ROWS)
     inputs = batch_of(singles)
-    plain = generate(model, inputs, eos_token_id=1)
+    return model, singles, inputs, generate(model, inputs, eos_token_id=1)
+
+
+# one of each way to draft; what else the families differ in does not depend on the target or the shape
+DISTINCT = ("vispec", "msd", "flash", "eagle3", "eagle3_narrow", "vispec_reusing")
+
+
+@pytest.mark.parametrize(
+    "family, name, shape",
+    others_slow(
+        product(tiny.FAMILIES, DRAFTERS, FAMILY_SHAPES),
+        [
+            *product(["qwen"], DISTINCT, FAMILY_SHAPES),
+            *product(["llava"], DRAFTERS, ["tree"]),
+            *product(["llava"], (*DISTINCT, "eagle_fixed", "slots_adaptor"), ["chain"]),
+        ],
+    ),
+)
+def test_every_drafter_family(family, name, shape):
+    """Also the acceptance of each row is that of the row alone: its drafts were the same."""
+    model, singles, inputs, plain = answered(family)
     drafter = build(name, model, plain.sequences[:, inputs["input_ids"].shape[1] :].unique())
     ours = generate(model, inputs, eos_token_id=1, assistant_model=drafter, **FAMILY_SHAPES[shape])
     assert_rows(ours, plain, inputs, (family, name, shape))
@@ -119,7 +156,7 @@ def test_every_drafter_family(family, name, shape):
     assert ours.speculation.acceptance_length_by_row == [each.acceptance_length for each in alone]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("rows", others_slow([1, 2, 3, 5, 8], [2, 5]))
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_row_is_as_if_it_were_alone(family, rows):
     """And permuting the rows permutes the answers."""

@@ -87,6 +87,13 @@ def prompt():
     return tiny.llava_prompt()
 
 
+@pytest.fixture(scope="module")
+def plain(target, prompt):
+    """What `generate` gives without a drafter under the rule, by whether it samples; the same for every drafter."""
+    length = prompt["input_ids"].shape[1]
+    return {do_sample: _generate(target, prompt, Rhythm(length), do_sample=do_sample) for do_sample in (False, True)}
+
+
 def _drafter(family, target):
     torch.manual_seed(3)
     fields = {
@@ -104,13 +111,11 @@ def _drafter(family, target):
 @pytest.mark.parametrize("do_sample", [False, True], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("shape", ["tree", "shallow", "none"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_family_keeps_to_the_constraint_and_changes_no_token(family, shape, do_sample, target, prompt):
-    length = prompt["input_ids"].shape[1]
-    plain = _generate(target, prompt, Rhythm(length), do_sample=do_sample)
-    processor = Rhythm(length)
+def test_every_family_keeps_to_the_constraint_and_changes_no_token(family, shape, do_sample, target, prompt, plain):
+    processor = Rhythm(prompt["input_ids"].shape[1])
     drafter = _drafter(family, target)
     drafted = _generate(target, prompt, processor, do_sample=do_sample, assistant_model=drafter, **SHAPES[shape])
-    _check_same(plain, drafted)
+    _check_same(plain[do_sample], drafted)
     speculation = drafted.speculation
     # the first forced token is the prefill's and the last one the last round's own; a draft may reach into a run
     assert sum(speculation.forced) == 3 + 4 + 4 + 2 if shape == "none" else 3 <= sum(speculation.forced) <= 13
@@ -122,11 +127,10 @@ def test_every_family_keeps_to_the_constraint_and_changes_no_token(family, shape
 
 
 @pytest.mark.parametrize("family", ["vispec", "flash", "eagle3"])
-def test_greedy_chains_of_families(family, target, prompt):
+def test_greedy_chains_of_families(family, target, prompt, plain):
     length = prompt["input_ids"].shape[1]
-    plain = _generate(target, prompt, Rhythm(length))
     drafter = _drafter(family, target)
-    _check_same(plain, _generate(target, prompt, Rhythm(length), assistant_model=drafter, **SHAPES["chain"]))
+    _check_same(plain[False], _generate(target, prompt, Rhythm(length), assistant_model=drafter, **SHAPES["chain"]))
 
 
 @pytest.mark.parametrize("family", ["vispec", "flash"])
@@ -142,15 +146,14 @@ def test_sampled_chains_hold_the_constraint(family, target, prompt):
 
 
 @pytest.mark.parametrize("double", ["random", "oracle"])
-def test_drafters_without_guidance_are_pruned(double, target, prompt):
+def test_drafters_without_guidance_are_pruned(double, target, prompt, plain):
     length = prompt["input_ids"].shape[1]
-    plain = _generate(target, prompt, Rhythm(length))
-    answer = plain.sequences[0, length:].tolist()
+    answer = plain[False].sequences[0, length:].tolist()
     drafter = RandomDrafter(target) if double == "random" else OracleDrafter(target, answer)
     drafted = _generate(target, prompt, Rhythm(length), assistant_model=drafter, **SHAPES["tree"])
-    _check_same(plain, drafted)
+    _check_same(plain[False], drafted)
     silent = _generate(target, prompt, Silent(length), assistant_model=drafter, **SHAPES["tree"])
-    _check_same(plain, silent)
+    _check_same(plain[False], silent)
     assert sum(drafted.speculation.drafted) < sum(silent.speculation.drafted)
     assert not any(silent.speculation.forced)
 
@@ -161,7 +164,7 @@ def test_a_silent_processor_is_no_constraint():
     assert isinstance(Rhythm(0), DraftConstraint) and not isinstance(LogitsProcessor(), DraftConstraint)
 
 
-def test_a_wrong_constraint_changes_no_token(target, prompt):
+def test_a_wrong_constraint_changes_no_token(target, prompt, plain):
     class Liar(Rhythm):
         def forced_tokens(self, ids):
             return [7, 8, 9]
@@ -170,9 +173,8 @@ def test_a_wrong_constraint_changes_no_token(target, prompt):
             return torch.zeros(tiny.VOCAB - 50, dtype=torch.bool)
 
     length = prompt["input_ids"].shape[1]
-    plain = _generate(target, prompt, Rhythm(length))
     drafter = _drafter("vispec", target)
-    _check_same(plain, _generate(target, prompt, Liar(length), assistant_model=drafter, **SHAPES["tree"]))
+    _check_same(plain[False], _generate(target, prompt, Liar(length), assistant_model=drafter, **SHAPES["tree"]))
 
 
 def test_two_constraints_allow_what_both_allow():

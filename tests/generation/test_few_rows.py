@@ -1,5 +1,7 @@
 """Products of a few rows in other ways: the same numbers, from a view that leaves the model as it is."""
 
+from itertools import product
+
 import pytest
 import torch
 from rich.console import Console
@@ -11,6 +13,7 @@ from hf_mmspec.generation.cost_cache import Measured
 from hf_mmspec.generation.costs import cost_record
 from hf_mmspec.generation.few_rows import FewRowsLinear, fast_for_few_rows, transposed_product, ways_of
 from hf_mmspec.modeling import FAMILIES, ViSpecDrafter
+from tests.slow_parameters import others_slow
 
 from . import tiny
 from .batches import batch_of
@@ -63,17 +66,24 @@ def test_each_number_of_rows_has_its_fastest_way(monkeypatch):
     assert ways == {4: "turned", **dict.fromkeys(range(5, 9), "turned"), **dict.fromkeys(range(9, 33), "reordered")}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("request_", REQUESTS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_same_answers(request_, shape, way):
+@pytest.mark.parametrize(
+    "shape, request_, way",
+    others_slow(
+        product(SHAPES, REQUESTS, WAYS),
+        [
+            *product(SHAPES, ["plain"], WAYS),
+            *product(["narrow"], ["several_eos", "prefix_constraint", "custom_processor"], WAYS),
+        ],
+    ),
+)
+def test_the_same_answers(shape, request_, way):
     target, inputs = tiny.llava(), tiny.llava_prompt(1)
     expected = run(target, inputs, **REQUESTS[request_]())
     drafter = OracleDrafter(target, new_tokens(expected[0], inputs))
-    with turned(way):
-        assert_same(
-            expected, run(target, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[request_]()), shape
-        )
+    with turned(way) as products:
+        actual = run(target, inputs, assistant_model=drafter, **SHAPES[shape], **REQUESTS[request_]())
+    assert_same(expected, actual, shape)
+    assert products.of(target)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -84,9 +94,10 @@ def test_drafters_read_the_views_features_and_have_views_of_their_own(family, wa
     drafter = FAMILIES[family][1].from_target(target, **taps)
     expected = run(target, inputs)
     usual = run(target, inputs, assistant_model=drafter, **SHAPES["wide"])
-    with turned(way):
+    with turned(way) as products:
         actual = run(target, inputs, assistant_model=drafter, **SHAPES["wide"])
     assert_same(expected, actual, family)
+    assert products.of(target) and products.of(drafter)
     assert actual[0].speculation.accepted == usual[0].speculation.accepted
 
 
@@ -96,10 +107,11 @@ def test_batches(way):
     inputs = batch_of([tiny.llava_prompt(1, 1, 6), tiny.llava_prompt(2, 0, 9), tiny.llava_prompt(3, 1, 3)])
     options = {"do_sample": False, "max_new_tokens": 14}
     expected = target.generate(**inputs, **options)
-    with turned(way):
+    with turned(way) as products:
         drafter = ViSpecDrafter.from_target(target)
         actual = target.generate(**inputs, **options, **SHAPES["narrow"], assistant_model=drafter)
     assert torch.equal(actual, expected)
+    assert products.of(target) and products.of(drafter)
 
 
 def test_samples():
@@ -109,20 +121,21 @@ def test_samples():
     expected = target.generate(**inputs, **options)
     drafter = ViSpecDrafter.from_target(target)
     torch.manual_seed(4)
-    with turned():
+    with turned() as products:
         actual = target.generate(**inputs, **options, **SHAPES["narrow"], assistant_model=drafter)
     assert torch.equal(actual, expected)
+    assert products.of(target) and products.of(drafter)
 
 
 def test_hooks_of_the_user_run_in_the_view():
     target, inputs, calls = tiny.llava(), tiny.llava_prompt(1), []
     expected = run(target, inputs)
     target.lm_head.register_forward_hook(lambda *_: calls.append(1))
-    with turned():
+    with turned() as products:
         drafter = OracleDrafter(target, new_tokens(expected[0], inputs))
         actual = run(target, inputs, assistant_model=drafter, **SHAPES["narrow"])
     assert_same(expected, actual, "hook")
-    assert len(calls) == 1 + actual[0].speculation.rounds
+    assert len(calls) == 1 + actual[0].speculation.rounds and products.of(target)
 
 
 def _patched(target):

@@ -5,6 +5,7 @@ Looks for combinations that nobody thought of; the single features have their ow
 
 from functools import cache
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,8 @@ WARPERS = {
     "min_p": dict(min_p=0.05, renormalize_logits=True),
     "typical": dict(typical_p=0.6, top_k=20),
 }
+# The same cases in every run, however many there are.
+SETTINGS = dict(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 BUDGETS = st.fixed_dictionaries(
     dict(
         draft_mode=st.sampled_from(["tree", "tree", "chain"]),
@@ -78,8 +81,7 @@ def prompt(name, seed, images, padding):
     return {k: torch.nn.functional.pad(v, (padding, 0)) if k in PER_TOKEN else v for k, v in inputs.items()}
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(
+REQUESTS = dict(
     name=st.sampled_from(sorted(TARGETS)),
     seed=st.integers(0, 99),
     images=st.integers(0, 3),
@@ -91,7 +93,9 @@ def prompt(name, seed, images, padding):
     kind=st.sampled_from(["random", "oracle", *sorted(FAMILY_FIELDS)]),
     budget=BUDGETS,
 )
-def test_any_request(name, seed, images, padding, limit, eos_at, processors, warper, kind, budget):
+
+
+def check(name, seed, images, padding, limit, eos_at, processors, warper, kind, budget):
     model, inputs = target(name), prompt(name, seed, images, padding)
     sampling = {} if warper is None else dict(do_sample=True, **WARPERS[warper])
     if warper is not None:
@@ -114,3 +118,16 @@ def test_any_request(name, seed, images, padding, limit, eos_at, processors, war
     if "states" in processors:
         for step, other in zip(actual[0].hidden_states, expected[0].hidden_states, strict=True):
             torch.testing.assert_close(step, other, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=15, **SETTINGS)
+@given(**REQUESTS)
+def test_any_request(**case):
+    check(**case)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, **SETTINGS)
+@given(**REQUESTS)
+def test_many_requests(**case):
+    check(**case)

@@ -1,5 +1,7 @@
 """Every drafter on targets with packed weights: the tokens of the same packed target without a drafter."""
 
+from itertools import product
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -7,6 +9,7 @@ from transformers import AutoModelForImageTextToText
 from hf_mmspec.evaluation.identity import find_difference
 from hf_mmspec.evaluation.machine import machine_facts
 from hf_mmspec.modeling import FAMILIES, ViSpecDrafter
+from tests.slow_parameters import others_slow
 
 from . import packed, tiny
 from .doubles import OracleDrafter
@@ -58,9 +61,17 @@ def test_a_drafter_that_is_always_right(targets, family, form):
         assert speculation.acceptance_length > 2
 
 
-@pytest.mark.parametrize("form", ["nf4", "int8"])
 @pytest.mark.parametrize(
-    ("family", "name"), [("llava", name) for name in DRAFTERS] + [("qwen", name) for name in FAMILIES]
+    "family, name, form",
+    others_slow(
+        [*product(["llava"], DRAFTERS, ["nf4", "int8"]), *product(["qwen"], FAMILIES, ["nf4", "int8"])],
+        [
+            *product(["llava"], (*FAMILIES, "eagle3_narrow", "vispec_reusing"), ["nf4"]),
+            *product(["llava"], ("vispec", "eagle3"), ["int8"]),
+            ("qwen", "vispec", "nf4"),
+            ("qwen", "flash", "int8"),
+        ],
+    ),
 )
 def test_every_drafter(targets, family, name, form):
     """In the target's dtype and in another one; of a reduced vocabulary too."""

@@ -175,10 +175,12 @@ def test_requests_around_training_and_merging():
 
     def assert_same(model):
         expected = model.generate(**inputs, **options)
+        products.clear()
         assert torch.equal(model.generate(**inputs, **options, **shape, assistant_model=drafter), expected)
+        assert products.of(model)
         return expected
 
-    with turned("reordered"):
+    with turned("reordered") as products:
         first = assert_same(target)
         with torch.no_grad():
             for parameter in target.get_decoder().layers.parameters():

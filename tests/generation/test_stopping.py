@@ -10,9 +10,28 @@ from .spelling import UNSPELLABLE, spelling_tokenizer
 from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
 
 
+class Target:
+    """A model, a prompt with a picture, and what it answers without a drafter: the same for every shape of drafts, so
+    each answer is made once."""
+
+    def __init__(self, family):
+        self.model, self.inputs = tiny.FAMILIES[family](), tiny.PROMPTS[family](seed=3, images=1)
+        self._answers = {}
+
+    def plain(self, **kwargs):
+        key = repr(sorted(kwargs.items()))
+        if key not in self._answers:
+            self._answers[key] = run(self.model, self.inputs, **kwargs)
+        return self._answers[key]
+
+    def oracle(self, **kwargs):
+        """One that knows the answer that is made without any stop."""
+        return OracleDrafter(self.model, new_tokens(self.plain(eos_token_id=1, **kwargs)[0], self.inputs))
+
+
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
-def family(request):
-    return request.param, tiny.FAMILIES[request.param]()
+def target(request):
+    return Target(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -20,51 +39,44 @@ def tokenizer():
     return spelling_tokenizer()
 
 
-def both(family, images=1, **kwargs):
-    """A plain answer and an oracle for it, made without any stop."""
-    name, model = family
-    inputs = tiny.PROMPTS[name](seed=3, images=images)
-    plain, _ = run(model, inputs, eos_token_id=1, **kwargs)
-    return model, inputs, OracleDrafter(model, new_tokens(plain, inputs))
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 11])
-def test_eos_in_the_middle_of_a_block(family, shape, place):
+def test_eos_in_the_middle_of_a_block(target, shape, place):
     """transformers #47912: the block ran on past an EOS that was accepted inside it."""
-    model, inputs, oracle = both(family)
+    oracle = target.oracle()
     eos = oracle.answer[place]
-    actual = run(model, inputs, eos_token_id=eos, assistant_model=oracle, **SHAPES[shape])
-    assert_same(run(model, inputs, eos_token_id=eos), actual, (shape, place))
-    assert new_tokens(actual[0], inputs)[-1] == eos and new_tokens(actual[0], inputs).count(eos) == 1
+    actual = run(target.model, target.inputs, eos_token_id=eos, assistant_model=oracle, **SHAPES[shape])
+    assert_same(target.plain(eos_token_id=eos), actual, (shape, place))
+    answer = new_tokens(actual[0], target.inputs)
+    assert answer[-1] == eos and answer.count(eos) == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
-def test_length_cap_and_eos_in_one_block(family, shape, limit):
+def test_length_cap_and_eos_in_one_block(target, shape, limit):
     """sglang #31599: whichever of cap and EOS comes first decides."""
-    model, inputs, oracle = both(family)
+    oracle = target.oracle()
     for eos in (oracle.answer[2], 1):
         kwargs = dict(max_new_tokens=limit, eos_token_id=eos)
-        actual = run(model, inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
-        assert_same(run(model, inputs, **kwargs), actual, (shape, limit, eos))
+        actual = run(target.model, target.inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
+        assert_same(target.plain(**kwargs), actual, (shape, limit, eos))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_stop_strings(family, tokenizer, shape):
+def test_stop_strings(target, tokenizer, shape):
     """vllm #47616, transformers #48039: scores and ids end with the text, wherever in a block the string ends."""
     spellable = dict(suppress_tokens=UNSPELLABLE)
-    model, inputs, oracle = both(family, **spellable)
+    model, oracle = target.model, target.oracle(**spellable)
     for place in range(1, 9):
         stop = tokenizer.decode(oracle.answer[place - 1 : place + 1])
         kwargs = dict(stop_strings=[stop], tokenizer=tokenizer, eos_token_id=1, **spellable)
-        actual = run(model, inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
-        assert_same(run(model, inputs, **kwargs), actual, (shape, stop))
+        actual = run(model, target.inputs, assistant_model=oracle, **SHAPES[shape], **kwargs)
+        assert_same(target.plain(**kwargs), actual, (shape, stop))
         scores = model.compute_transition_scores(actual[0].sequences, actual[0].scores, normalize_logits=True)
         assert scores.shape[1] == len(actual[0].scores)
 
 
-def test_a_drafted_eos_is_only_a_candidate(family):
+def test_a_drafted_eos_is_only_a_candidate(target):
     """openvino.genai #3293: the drafter proposes EOS, the target goes on."""
 
     class Eager(RandomDrafter):
@@ -72,31 +84,27 @@ def test_a_drafted_eos_is_only_a_candidate(family):
             for _ in range(budget.levels):
                 yield tiny.EOS, [7, 8][: budget.top_k - 1]
 
-    model, inputs, _ = both(family)
     for shape in SHAPES.values():
         kwargs = dict(suppress_tokens=[tiny.IMAGE_TOKEN, tiny.EOS])
-        actual = run(model, inputs, assistant_model=Eager(model), **shape, **kwargs)
-        assert_same(run(model, inputs, **kwargs), actual, shape)
+        actual = run(target.model, target.inputs, assistant_model=Eager(target.model), **shape, **kwargs)
+        assert_same(target.plain(**kwargs), actual, shape)
 
 
-def test_max_new_tokens_zero_is_what_generate_makes_of_it(family):
-    name, model = family
-    inputs, oracle = tiny.PROMPTS[name](seed=0), RandomDrafter(model)
-    outcomes = []
-    for kwargs in ({}, {"assistant_model": oracle}):
+def test_max_new_tokens_zero_is_what_generate_makes_of_it(target):
+    request, outcomes = dict(**target.inputs, max_new_tokens=0, do_sample=False), []
+    for kwargs in ({}, {"assistant_model": RandomDrafter(target.model)}):
         try:
-            outcomes.append(model.generate(**inputs, max_new_tokens=0, do_sample=False, **kwargs).tolist())
+            outcomes.append(target.model.generate(**request, **kwargs).tolist())
         except ValueError as error:
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1]
 
 
-def test_text_streamer_gets_the_text_once(family, tokenizer):
+def test_text_streamer_gets_the_text_once(target, tokenizer):
     """The prompt is skipped once, nothing comes twice, and the stream ends."""
-    model, inputs, oracle = both(family)
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=5)
-    kwargs = dict(max_new_tokens=12, do_sample=False, assistant_model=oracle, **SHAPES["narrow"])
-    output = model.generate(**inputs, **kwargs, streamer=streamer)
+    inputs, streamer = target.inputs, TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=5)
+    kwargs = dict(max_new_tokens=12, do_sample=False, assistant_model=target.oracle(), **SHAPES["narrow"])
+    output = target.model.generate(**inputs, **kwargs, streamer=streamer)
     assert "".join(streamer) == tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
 
 

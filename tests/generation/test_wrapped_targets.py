@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import BitsAndBytesConfig
 
+from hf_mmspec.evaluation.identity import find_difference
 from hf_mmspec.generation.decoder_masks import masks_for_decoder
 from hf_mmspec.modeling import ViSpecDrafter
 from tests.families.windows import FAMILIES as WINDOWED
@@ -87,8 +88,11 @@ def test_decoder_in_another_dtype_than_the_vision_tower(attention):
     model, inputs = tiny.llava(attention).to(torch.bfloat16), tiny.llava_prompt(1)
     model.model.vision_tower.float()
     model.model.multi_modal_projector.float()
+    plain, _ = run(model, inputs, eos_token_id=1)
     output, _ = run(model, inputs, eos_token_id=1, assistant_model=RandomDrafter(model), **SHAPES["narrow"])
-    assert len(new_tokens(output, inputs)) == 22
+    expected, actual = new_tokens(plain, inputs), new_tokens(output, inputs)
+    difference = find_difference(model, inputs, expected, actual)
+    assert len(actual) == 22 and (difference is None or difference.is_near_tie), difference
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

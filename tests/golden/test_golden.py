@@ -6,6 +6,7 @@ import torch
 from tests.golden import eagle1, eagle2, eagle3, flash, vispec
 from tests.golden.case import Case
 from tests.golden.conftest import OWN_CASES
+from tests.slow_parameters import others_slow
 
 
 def check_flash(case: Case) -> None:
@@ -64,10 +65,10 @@ def fails(sample: str, change) -> bool:
     return False
 
 
-@pytest.mark.parametrize("sample", SAMPLES)
+# what is renamed is missing as well, which the next test looks at in every sample
+@pytest.mark.parametrize("sample", others_slow(SAMPLES, ["eagle3/eagle3_d2t"]))
 def test_a_renamed_tensor_fails(sample):
     names = sorted(Case.read(OWN_CASES / f"{sample}.safetensors").tensors)
-    assert not fails(sample, lambda tensors: None)
     unnoticed = [n for n in names if not fails(sample, lambda t, n=n: t.update({n + "_renamed": t.pop(n)}))]
     assert not unnoticed
 
@@ -75,6 +76,7 @@ def test_a_renamed_tensor_fails(sample):
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_a_missing_tensor_fails(sample):
     names = sorted(Case.read(OWN_CASES / f"{sample}.safetensors").tensors)
+    assert not fails(sample, lambda tensors: None)
     unnoticed = [n for n in names if not fails(sample, lambda t, n=n: t.pop(n))]
     assert not unnoticed
 

@@ -2,10 +2,12 @@
 
 import re
 import shlex
-import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from transformers import dynamic_module_utils
 from typer.testing import CliRunner
 
 from hf_mmspec.cli import app
@@ -13,10 +15,27 @@ from hf_mmspec.hub.publication import _ALWAYS
 from tests.generation import tiny
 from tests.generation.test_every_family import build
 from tests.hub.stub_hub import TOKEN
-from tests.hub.test_stranger import environment
 
 PAGE = (Path(__file__).parents[2] / "docs/publishing.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
+
+
+@contextmanager
+def fresh_remote_code(folder):
+    """Code of repositories is downloaded to `folder`, and forgotten afterwards; gives what says which modules ran."""
+
+    def loaded():
+        return {name for name in sys.modules if name.partition(".")[0] == "transformers_modules"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder))
+        assert not loaded()
+        try:
+            yield loaded
+        finally:
+            for name in loaded():
+                del sys.modules[name]
 
 
 def test_the_pages_commands_and_code_run(hub, tmp_path, monkeypatch):
@@ -36,29 +55,10 @@ def test_the_pages_commands_and_code_run(hub, tmp_path, monkeypatch):
     exec(use, names)
     del inputs["draft_depth"]
     assert names["output"].tolist() == target.generate(**inputs).tolist()
-    without_package(alone, target, inputs, hub, tmp_path)
-
-
-def without_package(code, target, inputs, hub, tmp_path):
-    """The last block runs where the modules of the repository are downloaded to a place of their own."""
-    import torch
-
-    target.save_pretrained(tmp_path / "target")
-    torch.save(inputs, tmp_path / "inputs.pt")
-    script = (
-        "import torch\nfrom transformers import LlavaForConditionalGeneration\n"
-        "target = LlavaForConditionalGeneration.from_pretrained('target').eval()\n"
-        f"inputs = torch.load('inputs.pt')\n{code}\nprint(output.tolist())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment(hub, tmp_path, HF_TOKEN=TOKEN),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(target.generate(**inputs).tolist())
+    with fresh_remote_code(tmp_path / "modules") as loaded:
+        exec(alone, names)
+        assert any(name.endswith(".custom_generate.generate") for name in loaded())
+    assert names["output"].tolist() == target.generate(**inputs).tolist()
 
 
 def test_the_page_names_what_is_always_sent():

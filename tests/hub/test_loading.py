@@ -92,9 +92,11 @@ def test_generation_stays_exact(layout, write):
     drafter = AutoDrafter.from_pretrained(write(layout), dtype=torch.float32)
     drafter.config.target_model_type = None if layout == "msd_qwen2_vl" else drafter.config.target_model_type
     inputs = tiny.PROMPTS[family](images=1)
-    plain = target.generate(**inputs, max_new_tokens=10, do_sample=False)
-    drafted = target.generate(**inputs, max_new_tokens=10, do_sample=False, assistant_model=drafter)
-    assert torch.equal(plain, drafted)
+    options = dict(max_new_tokens=10, do_sample=False)
+    # a given budget, so that no costs are measured
+    budget = dict(draft_mode="tree", draft_depth=3, draft_top_k=2, draft_total_tokens=6)
+    drafted = target.generate(**inputs, **options, **budget, assistant_model=drafter)
+    assert torch.equal(target.generate(**inputs, **options), drafted)
 
 
 def test_binding_to_other_embeddings_warns(write, caplog, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from hf_mmspec import AutoDrafter
 from hf_mmspec.hub import plan_publication, publish
@@ -20,8 +21,12 @@ from tests.evaluation.tiny import tiny_processor
 from tests.generation import tiny
 from tests.generation.test_every_family import build
 from tests.hub.stub_hub import TOKEN
+from tests.slow_parameters import slow
 
 FAMILIES = ["vispec", "msd", "flash", "eagle", "eagle3", "eagle3_narrow"]
+# Of the published code each kind of modules once: EAGLE's are among MSD's, and a narrow drafter has those of EAGLE-3.
+DISTINCT = ["vispec", "msd", "flash", "eagle3"]
+SAMPLED = ["vispec", "flash"]
 TREE = {"draft_mode": "tree", "draft_depth": 4, "draft_top_k": 4, "draft_total_tokens": 16}
 CHAIN = {"draft_mode": "chain", "draft_depth": 4}
 GREEDY = {"do_sample": False, "max_new_tokens": 14}
@@ -33,9 +38,10 @@ REQUESTS = {
     "processors": ({**GREEDY, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2}, TREE),
     "automatic": (GREEDY, {}),
 }
-EXPECTED = [f"right: {name}, {request}" for name in FAMILIES for request in ("tree", "sampling")]
-EXPECTED += [f"right: vispec, {check}" for check in ("chain", "processors", "automatic", "the rest")]
-EXPECTED.append("right: refusals")
+# as parameters of `place`
+EVERY = slow((FAMILIES, FAMILIES), id="every family")
+distinct = pytest.param((DISTINCT, SAMPLED), id="distinct")
+distinct_or_every = pytest.mark.parametrize("place", [distinct, EVERY], indirect=True)
 NO_PACKAGE = """
 import sys
 class Missing:
@@ -47,19 +53,26 @@ sys.meta_path.insert(0, Missing())
 STRANGER = (Path(__file__).parent / "stranger.py").resolve()
 
 
+def checks(families, sampled):
+    """Drafters and requests that a stranger tries, besides `the rest`."""
+    named = [(name, request) for name in families for request in ("tree", *["sampling"] * (name in sampled))]
+    return [*named, *(("vispec", request) for request in ("chain", "processors", "automatic"))]
+
+
 @pytest.fixture
-def place(hub, tmp_path):
-    """A private Hub with a drafter of every family, a target, a prompt, and the target's own answers."""
+def place(request, hub, tmp_path):
+    """A private Hub with a drafter of each of some families, a target, a prompt, and the target's own answers."""
+    families, sampled = request.param
     target, inputs = tiny.llava(), tiny.llava_prompt(seed=2, images=2)
     target.save_pretrained(tmp_path / "target")
     torch.save(inputs, tmp_path / "inputs.pt")
     answers = {}
-    for name, (request, _) in REQUESTS.items():
+    for name, (options, _) in REQUESTS.items():
         torch.manual_seed(11)
-        answers[name] = target.generate(**inputs, **request)[0].tolist()
+        answers[name] = target.generate(**inputs, **options)[0].tolist()
     processor = tiny_processor()
     processor.tokenizer.save_pretrained(tmp_path / "tokenizer")
-    for name in FAMILIES:
+    for name in families:
         folder = tmp_path / "drafters" / name
         build(name, target).save_pretrained(folder)
         (folder / "README.md").write_text("# A drafter")
@@ -67,7 +80,7 @@ def place(hub, tmp_path):
     publish(plan_publication(tmp_path / "drafters" / "vispec"), repo("pinned"), private=True, token=TOKEN)
     revision = hub.repositories[repo("pinned")].history[-1]
     hub.add(repo("pinned"), {"config.json": b"{}", "custom_generate/generate.py": b"raise SystemExit('of main')"})
-    task = {"requests": REQUESTS, "answers": answers, "families": FAMILIES, "revision": revision}
+    task = {"requests": REQUESTS, "answers": answers, "checks": checks(families, sampled), "revision": revision}
     (tmp_path / "task.json").write_text(json.dumps(task))
     return tmp_path
 
@@ -102,14 +115,18 @@ def run(python, arguments, variables, folder):
     return done.stdout.splitlines()
 
 
-def stranger(python, variables, place, *options):
-    """What came out right; the terminal's questions about trust are on the same stream."""
-    lines = run(python, [STRANGER, place, TOKEN, *options], variables, place)
-    return re.findall("right: .*", "\n".join(lines))
+def check_stranger(python, variables, place):
+    """Everything comes out right; the terminal's questions about trust are on the same stream."""
+    lines = run(python, [STRANGER, place, TOKEN], variables, place)
+    asked = [f"{name}, {request}" for name, request in json.loads((place / "task.json").read_text())["checks"]]
+    expected = [*asked, "vispec, the rest", "refusals", "vispec, tree"]  # the last one offline
+    assert re.findall("right: (.*)", "\n".join(lines)) == expected
 
 
 def check_the_hub_was_asked_as_told(hub, place):
-    """The token and the revision reached every fetch, and everything went to the cache that was named."""
+    """The token and the revision reached every fetch, everything went to the cache that was named, and nothing was
+    asked after the mark that comes before a request offline."""
+    assert hub.requests[-1][:2] == ("GET", "/offline-from-here")
     at_hub = [(path, token) for _, path, token in hub.requests if path.startswith(("/some-org", "/api/models"))]
     assert at_hub and {token for _, token in at_hub} == {TOKEN, "hf_nobody"}
     pinned = [path for path, token in at_hub if "/resolve/" in path and token == TOKEN]
@@ -120,23 +137,21 @@ def check_the_hub_was_asked_as_told(hub, place):
     # AutoModel's search for an adapter leaves a note elsewhere that there is none
     elsewhere = [path.name for path in (place / "home" / "hub").rglob("*") if not path.is_dir()]
     assert set(elsewhere) <= {"adapter_config.json"}
-    assert len(list((place / "own cache").glob("models--some-org--*"))) == len(FAMILIES) + 1
+    published = {path.name for path in (place / "drafters").iterdir()} | {"pinned"}
+    assert len(list((place / "own cache").glob("models--some-org--*"))) == len(published)
 
 
+@distinct_or_every
 def test_every_family_drafts_exactly_without_the_package(hub, place):
     (place / "site").mkdir()
     (place / "site" / "sitecustomize.py").write_text(NO_PACKAGE)
     hub.requests.clear()
     variables = environment(hub, place, PYTHONPATH=str(place / "site"))
-    assert stranger(sys.executable, variables, place) == EXPECTED
+    check_stranger(sys.executable, variables, place)
     check_the_hub_was_asked_as_told(hub, place)
-    offline = environment(hub, place, PYTHONPATH=str(place / "site"), HF_HUB_OFFLINE="1")
-    hub.requests.clear()
-    assert stranger(sys.executable, offline, place, "offline") == ["right: vispec, tree"]
-    assert hub.requests == []
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("place", [EVERY], indirect=True)
 def test_in_a_fresh_environment_with_torch_and_transformers_only(hub, place):
     venv.create(place / "fresh", symlinks=True)
     python = place / "fresh" / "bin" / "python"
@@ -144,28 +159,24 @@ def test_in_a_fresh_environment_with_torch_and_transformers_only(hub, place):
     for entry in Path(torch.__file__).parents[1].iterdir():  # all that is installed, but for hf_mmspec's finder
         if "hf_mmspec" not in entry.name and not entry.name.endswith(".pth") and not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry)
-    assert stranger(python, environment(hub, place), place) == EXPECTED
+    check_stranger(python, environment(hub, place), place)
 
 
-def test_with_the_package_no_remote_code_runs(hub, place):
-    script = (
-        "import sys, hf_mmspec; from transformers import AutoConfig, AutoModel\n"
-        "options = dict(token=sys.argv[2], trust_remote_code=True)\n"
-        "for drafter in (AutoModel.from_pretrained(sys.argv[1], **options),\n"
-        "                hf_mmspec.AutoDrafter.from_pretrained(sys.argv[1], token=sys.argv[2])):\n"
-        "    assert type(drafter).__module__ == 'hf_mmspec.modeling.modeling_eagle3', type(drafter)\n"
-        "assert type(AutoConfig.from_pretrained(sys.argv[1], **options)).__module__.startswith('hf_mmspec')\n"
-        "print(any(name.startswith('transformers_modules') for name in sys.modules))\n"
-    )
+def modules_of_remote_code():
+    return {name for name in sys.modules if name.startswith("transformers_modules")}
+
+
+@distinct_or_every
+def test_with_the_package_what_was_saved_loads_and_no_remote_code_runs(hub, place):
+    before, options = modules_of_remote_code(), dict(token=TOKEN, trust_remote_code=True)
     hub.requests.clear()
-    variables = environment(hub, place, PYTHONPATH=str(Path(__file__).parents[2]))
-    assert run(sys.executable, ["-c", script, repo("eagle3"), TOKEN], variables, place) == ["False"]
-    assert not [path for _, path, _ in hub.requests if path.endswith(".py")]
-
-
-def test_the_published_drafter_is_the_one_that_was_saved(hub, place):
-    for name in FAMILIES:
-        published = AutoDrafter.from_pretrained(repo(name), token=TOKEN).state_dict()
-        saved = AutoDrafter.from_pretrained(place / "drafters" / name).state_dict()
-        assert published.keys() == saved.keys()
-        assert all(torch.equal(published[key], saved[key]) for key in saved)
+    for folder in (place / "drafters").iterdir():
+        saved = AutoDrafter.from_pretrained(folder)
+        for loader, own in ((AutoDrafter, dict(token=TOKEN)), (AutoModel, options)):
+            published = loader.from_pretrained(repo(folder.name), **own)
+            assert type(published) is type(saved)
+            assert published.state_dict().keys() == saved.state_dict().keys()
+            assert all(torch.equal(published.state_dict()[key], value) for key, value in saved.state_dict().items())
+        assert type(AutoConfig.from_pretrained(repo(folder.name), **options)) is type(saved.config)
+    assert type(saved).__module__.startswith("hf_mmspec.modeling.")
+    assert modules_of_remote_code() == before and not [path for _, path, _ in hub.requests if path.endswith(".py")]

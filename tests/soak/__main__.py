@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with commands.surroundings():
         from .long_run import repeat, side_by_side, soak
+        from .mixed import World
 
         if options.repeat:
             print(json.dumps(repeat(options.repeat, options.seed)))
@@ -35,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
                 flush=True,
             )
 
-        run = soak(options.requests, options.seed, options.samples, tell)
-        side_by_side(run, options.threads, each=10, seed=options.seed)
+        run = soak(options.requests, options.seed, options.samples, tell, World())
+        side_by_side(run, [World() for _ in range(options.threads)], each=10, seed=options.seed)
         _print(run)
         commands.write(
             options.json,

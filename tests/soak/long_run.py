@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,14 +45,17 @@ class Run:
         return self.growth <= MOST_GROWTH and not self.differences
 
 
-def soak(requests: int, seed: int, samples: int, tell: Callable[[int, Held], None], points: int = 20) -> Run:
+def soak(
+    requests: int, seed: int, samples: int, tell: Callable[[int, Held], None], world: World, points: int = 20
+) -> Run:
     """Do the requests; every so many of them, `samples` in all, are done again by one fresh process.
 
     Args:
         tell: gets the number of requests done, and what is held then.
+        world: the models that they use.
         points: how often memory is looked at; the first quarter is the warm-up.
     """
-    run, world, answers = Run(), World(), {}
+    run, answers = Run(), {}
     for number in range(requests):
         kind, result = answer(world, number, seed)
         run.kinds[kind] += 1
@@ -84,9 +87,10 @@ def repeat(numbers: list[int], seed: int) -> dict[int, str]:
     return {number: json.dumps(answer(World(), number, seed)[1]) for number in numbers}
 
 
-def side_by_side(run: Run, threads: int, each: int, seed: int) -> None:
-    """Threads with models of their own do `each` requests at the same time; then one after the other, to compare."""
-    worlds, answers = [World() for _ in range(threads)], [[] for _ in range(threads)]
+def side_by_side(run: Run, worlds: Sequence[World], each: int, seed: int) -> None:
+    """A thread for each of `worlds` does `each` requests at the same time; then one after the other, to compare."""
+    threads = len(worlds)
+    answers: list[list[str]] = [[] for _ in worlds]
     together = threading.Barrier(threads)
 
     def work(thread: int, to: list[str]) -> None:

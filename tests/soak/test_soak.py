@@ -3,29 +3,39 @@
 import json
 import random
 
+import pytest
 import torch
+
+from tests.slow_parameters import slow
 
 from . import long_run, memory, mixed
 from .memory import Held
 
 
-def test_every_kind_of_request():
+@pytest.fixture(scope="module")
+def worlds():
+    """Two: building one takes seconds, and what was done in it changes no answer, as these tests show."""
+    return mixed.World(), mixed.World()
+
+
+def test_every_kind_of_request(worlds):
     """Each checks itself, and gives the same again in another world."""
-    worlds = mixed.World(), mixed.World()
     for kind in set(mixed.ALONE + mixed.IN_THREADS + mixed.STREAMS):
         first, again = (kind(world, random.Random(3), 3) for world in worlds)
         assert json.dumps(first) == json.dumps(again), kind
 
 
-def test_threads_do_not_disturb_one_another():
+@pytest.mark.parametrize("threads", [2, slow(3)])
+def test_threads_do_not_disturb_one_another(worlds, threads):
     run = long_run.Run(memory=[Held(1, 1)])
-    long_run.side_by_side(run, threads=3, each=3, seed=0)
-    assert run.is_good and run.threads == 3
+    more = [mixed.World() for _ in range(threads - len(worlds))]
+    long_run.side_by_side(run, [*worlds, *more], each=3, seed=0)
+    assert run.is_good and run.threads == threads
 
 
-def test_a_fresh_process_that_answers_otherwise_is_seen(monkeypatch):
+def test_a_fresh_process_that_answers_otherwise_is_seen(worlds, monkeypatch):
     monkeypatch.setattr(long_run, "_in_a_fresh_process", lambda numbers, seed: dict.fromkeys(numbers, "[]"))
-    run = long_run.soak(4, 0, samples=2, tell=lambda done, held: None, points=4)
+    run = long_run.soak(4, 0, samples=2, tell=lambda done, held: None, world=worlds[0], points=4)
     assert sum(run.kinds.values()) == 4 and run.repeated == 2
     assert len(run.differences) == 2 and not run.is_good
 

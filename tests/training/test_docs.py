@@ -20,7 +20,10 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
 # shorter than a user's, so that the page runs in a minute
 SHORTER = {
     "distil": ["--max-new-tokens", "12"],
-    "train": ["--max-new-tokens", "12", "--held-out", "4", "--set", "stages.*.epochs=0.5", "--set", "evaluations=1"],
+    "train": [
+        *("--max-new-tokens", "12", "--held-out", "4", "--set", "evaluations=1"),
+        *("--set", "stages.*.epochs=0.5", "--set", "stages.*.batch_size=4"),
+    ],
     "bench": ["--max-new-tokens", "12", "--repetitions", "1", "--no-memory"],
 }
 
@@ -35,7 +38,7 @@ def place(tmp_path, monkeypatch):
     picture_folder(tmp_path / "pictures")
     (tmp_path / "pictures" / "prompts.csv").unlink()
     rows = [json.loads(line) for kind, text in BLOCKS if kind == "json" for line in text.splitlines()]
-    lines = [json.dumps({**row, "question": f"{row['question']} ({i})"}) for i in range(8) for row in rows]
+    lines = [json.dumps({**row, "question": f"{row['question']} ({i})"}) for i in range(4) for row in rows]
     (tmp_path / "pictures" / "prompts.jsonl").write_text("\n".join(lines))
     return tmp_path
 

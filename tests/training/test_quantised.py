@@ -21,6 +21,7 @@ from hf_mmspec.training.recipes import family_recipe, read_recipe
 from hf_mmspec.training.train import Run, other_weights, train
 from tests.evaluation.tiny import tiny_processor, tiny_target
 from tests.generation import packed
+from tests.slow_parameters import others_slow
 
 pytest.importorskip("bitsandbytes")
 SKIPPED = {"llm_int8_skip_modules": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]}
@@ -34,7 +35,7 @@ CONFIGS = {
 SIZES = {"hidden_size": 64, "intermediate_size": 128}
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture
 def quantised(request, tmp_path):
     """As a user has it: a folder whose config says that it is quantised."""
     tiny_target(**SIZES).save_pretrained(tmp_path / "full")
@@ -50,6 +51,7 @@ def losses(folder):
     return [entry["loss"] for entry in json.loads(states.read_text())["log_history"] if "loss" in entry]
 
 
+@pytest.mark.parametrize("quantised", others_slow(CONFIGS, ["nf4"]), indirect=True)
 def test_a_quantised_target_is_distilled_and_its_drafter_drafts(quantised, tmp_path):
     target, processor = quantised
     inputs = model_inputs(processor, [open_source(Source("embedded", split="test", limit=1))[0]])
@@ -83,6 +85,7 @@ def test_a_quantised_target_is_distilled_and_its_drafter_drafts(quantised, tmp_p
     assert torch.equal(plain, target.generate(**inputs, do_sample=False, max_new_tokens=16, assistant_model=drafter))
 
 
+@pytest.mark.parametrize("quantised", others_slow(CONFIGS, ["int8"]), indirect=True)
 def test_states_of_the_full_target_are_not_those_of_the_quantised_one(quantised, tmp_path):
     """Answers of the full target may be learned from, with hidden states read anew."""
     target, processor = quantised

@@ -1,8 +1,7 @@
 """From a folder of pictures to a drafter of every family by two commands, for two kinds of target."""
 
 import json
-import subprocess
-import sys
+from itertools import product
 
 import datasets
 import pytest
@@ -14,6 +13,7 @@ from hf_mmspec.cli import app
 from hf_mmspec.data import Source, model_inputs, open_source
 from hf_mmspec.evaluation import loading
 from tests.evaluation.tiny import tiny_processor, tiny_target
+from tests.slow_parameters import others_slow
 from tests.training.pictures import picture_folder
 from tests.training.tiny_qwen import qwen_processor, qwen_target
 
@@ -41,7 +41,7 @@ def models():
 def place(tmp_path_factory, models):
     """A folder of pictures, and the answers of both targets to its prompts."""
     folder = tmp_path_factory.mktemp("training")
-    picture_folder(folder / "pictures")
+    picture_folder(folder / "pictures", count=20)
     for name in TARGETS:
         call(models[name], "distil", "--data", folder / "pictures", "--max-new-tokens", 12, "--out", folder / name)
     return folder
@@ -61,9 +61,9 @@ def call(model, *arguments):
 def test_answers_are_a_data_set(place, models):
     for name in TARGETS:
         answers = datasets.load_from_disk(str(place / name))
-        assert len(answers) == 40
+        assert len(answers) == 20
         assert answers.unique("task") == ["shapes", "colours"]
-        assert sum(len(row) for row in answers["images"]) == 32
+        assert sum(len(row) for row in answers["images"]) == 16
         target, processor = models[name]
         row = answers[0]
         alone = model_inputs(processor, [open_source(Source(str(place / "pictures")))[0]])
@@ -71,8 +71,10 @@ def test_answers_are_a_data_set(place, models):
         assert plain[: len(row["input_ids"])] == row["input_ids"]
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family, name",
+    others_slow(product(FAMILIES, TARGETS), [*product(FAMILIES, ["llava"]), ("vispec", "qwen"), ("eagle3", "qwen")]),
+)
 def test_every_family_is_trained_and_drafts_losslessly(place, models, name, family):
     out = place / f"{name}-{family.replace(' ', '-')}"
     printed = call(
@@ -91,19 +93,16 @@ def test_every_family_is_trained_and_drafts_losslessly(place, models, name, fami
         assert torch.equal(plain, drafted)
 
 
-def test_the_folder_says_what_made_it_and_loads_in_a_fresh_process(place, models):
+def test_the_folder_says_what_made_it(place, models):
     out = place / "card"
     call(models["llava"], "train", "--family", "msd", "--data", place / "llava", "--out", out, *FEW_STEPS, *SHORT)
     made_by = json.loads((out / "training.json").read_text())
     assert made_by["recipe"]["family"] == "msd"
-    assert made_by["data"][0]["answers"] == 40
+    assert made_by["data"][0]["answers"] == 20
     assert made_by["data"][0]["fingerprint"]
     assert made_by["provenance"]["packages"]["torch"] == torch.__version__
     assert str(place) not in (out / "training.json").read_text() + (out / "README.md").read_text()
     assert f"| all | {made_by['results']['acceptance_length']:.2f} |" in (out / "README.md").read_text()
-    code = f"import hf_mmspec; print(hf_mmspec.AutoDrafter.from_pretrained({str(out)!r}).num_parameters())"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(printed) == hf_mmspec.AutoDrafter.from_pretrained(out).num_parameters()
 
 
 def test_the_same_again_changes_nothing(place, models):

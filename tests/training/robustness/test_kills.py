@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_mmspec.training.answers.store import AnswerSet
+from tests.slow_parameters import slow
 from tests.training.robustness import worker, world
 
 KILLED = [-9]
@@ -55,11 +56,12 @@ FAMILIES = {
 }
 
 
+@pytest.mark.parametrize("kills", [2, slow(3)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_killed_three_times_ends_as_undisturbed(tmp_path, finished, undisturbed, family):
+def test_training_killed_several_times_ends_as_undisturbed(tmp_path, finished, undisturbed, family, kills):
     whole = undisturbed(family, *FAMILIES[family])
     run = world.train_run(tmp_path, family, *FAMILIES[family], save_minutes=0)
-    steps = random.Random(family).sample(range(1, 4), 3)
+    steps = random.Random(family).sample(range(1, 4), kills)
     steps_done = 0
     for step in steps:  # so many optimiser steps after it went on: before, behind or in a stage's end
         assert worker.call(worker.train, run, [finished], (f"{TRAINER}.training_step", step + 1)) == KILLED

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.slow_parameters import others_slow
 from tests.training.robustness import worker, world
 
 QUIET = ["stages.*.noise=0.0", "stages.*.own_token_rate=0.0", "stages.*.epochs=0.6", "evaluations=1"]
@@ -16,7 +17,8 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+# the first is in the second as its single process, and without accumulation in the third
+@pytest.mark.parametrize("name", others_slow(TRAININGS, list(TRAININGS)[1:]))
 def test_two_processes_learn_what_one_does(tmp_path, finished, name):
     family, changes, accumulate = TRAININGS[name]
     run = {

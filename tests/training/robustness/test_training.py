@@ -2,6 +2,7 @@
 what a training leaves behind of itself."""
 
 import errno
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -188,6 +189,8 @@ def test_precision_may_change_from_training_to_training(tmp_path, target, proces
     for number, bf16 in enumerate([True, False]):
         run = world.train_run(tmp_path / str(number), "eagle", trainer={"bf16": bf16})
         world.trained(run, target, processor, finished)
+        losses = [value for (_, _, name), value in world.histories(run).items() if name == "loss"]
+        assert losses and all(map(math.isfinite, losses))
 
 
 def test_several_gpus_without_several_processes_are_one(tmp_path, monkeypatch):

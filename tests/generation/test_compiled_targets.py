@@ -1,4 +1,4 @@
-"""Compiled targets and drafters: the tokens and features of uncompiled ones, and few compiled graphs."""
+"""Compiled targets: the tokens and features of uncompiled ones, and few compiled graphs."""
 
 import pytest
 import torch
@@ -10,44 +10,28 @@ from hf_mmspec.generation.capture import capture
 from hf_mmspec.generation.controller import FixedPlan
 from hf_mmspec.generation.fixed_cache import FixedTreeCache
 from hf_mmspec.generation.uncompiled import hooks_outside, is_compiled, uncompiled
-from hf_mmspec.modeling import Eagle3Drafter, FlashDrafter, ViSpecDrafter
+from hf_mmspec.modeling import Eagle3Drafter, ViSpecDrafter
 from hf_mmspec.modeling.fixed_rows import round_up
 from tests.families.windows import FAMILIES as WINDOWED
+from tests.slow_parameters import others_slow, slow
 
 from . import tiny
+from .compiling import (
+    EAGER,
+    compile_decoder,
+    compile_forward,
+    compile_layers,
+    forgetting_graphs,
+    graphs,
+    wrap_decoder,
+)
 from .doubles import OracleDrafter, RandomDrafter
 from .test_lossless_greedy import SHAPES, assert_same, new_tokens, run
-
-EAGER = {"backend": "eager"}  # Dynamo with all its guards, and no code to generate
-
-
-def compile_forward(model, **options):
-    model.forward = torch.compile(model.forward, **options)
-
-
-def compile_decoder(model, **options):
-    model.get_decoder().compile(**options)
-
-
-def wrap_decoder(model, **options):
-    model.model.language_model = torch.compile(model.model.language_model, **options)
-
-
-def compile_layers(model, **options):
-    for layer in model.get_decoder().layers:
-        layer.compile(**options)
 
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo():
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
-def graphs():
-    return counters["stats"]["unique_graphs"]
+    yield from forgetting_graphs()
 
 
 def drafters_of(model):
@@ -57,25 +41,37 @@ def drafters_of(model):
     return vispec, *eagle3, vispec
 
 
-@pytest.mark.parametrize(
-    "family, how, options",
-    [
-        ("llava", compile_forward, {"fullgraph": True}),
-        ("qwen", lambda model, **options: model.compile(**options), {}),
-        ("qwen", compile_decoder, {"dynamic": False}),
-        ("llava", wrap_decoder, {}),
-        ("llava", compile_layers, {}),
-    ],
-    ids=["forward", "model.compile", "decoder.compile", "wrapped decoder", "layers"],
-)
-def test_several_drafters_on_one_compiled_model(family, how, options):
-    """pytorch #117758: ViSpec, EAGLE-3 with two sets of layers, ViSpec again; each reads what it would read
-    uncompiled, so it drafts the same. The first request leaves compiled graphs without any drafter."""
+# name -> family, how, options
+TARGETS = {
+    "forward": ("llava", compile_forward, {"fullgraph": True}),
+    "model.compile": ("qwen", lambda model, **options: model.compile(**options), {}),
+    "decoder.compile": ("qwen", compile_decoder, {"dynamic": False}),
+    "wrapped decoder": ("llava", wrap_decoder, {}),
+    "layers": ("llava", compile_layers, {}),
+}
+OTHERS = ("model.compile", "wrapped decoder")
+
+
+@pytest.mark.parametrize("name", others_slow(TARGETS, [name for name in TARGETS if name not in OTHERS]))
+def test_several_drafters_on_one_compiled_model(name):
+    """pytorch #117758: ViSpec, EAGLE-3 with two sets of layers, ViSpec again."""
+    check_drafters(name, count=4)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_drafter_on_a_model_compiled_in_another_way(name):
+    check_drafters(name, count=1)
+
+
+def check_drafters(name, count):
+    """So many of them: each reads what it would read uncompiled, so it drafts the same. The first request leaves
+    compiled graphs without any drafter."""
+    family, how, options = TARGETS[name]
     plain, model = tiny.FAMILIES[family](), tiny.FAMILIES[family]()
     how(model, **EAGER, **options)
     run(model, tiny.PROMPTS[family](9), max_new_tokens=2)
     counters.clear()
-    for index, drafter in enumerate(drafters_of(plain)):
+    for index, drafter in enumerate(drafters_of(plain)[:count]):
         inputs = tiny.PROMPTS[family](index, index % 3)
         shape = SHAPES["chain" if index == 2 else "narrow"]
         expected = run(plain, inputs)
@@ -105,7 +101,7 @@ def test_states_and_attentions_of_a_compiled_target():
     assert output.hidden_states is None and output.sequences.tolist() == bare[0].sequences.tolist()
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", slow("eager")])
 def test_windows_padding_and_a_cache_that_grows(attention, monkeypatch):
     """Masks as wide as the cache: sliding windows, left padding, and more rows than there was room for."""
     monkeypatch.setattr("hf_mmspec.generation.target._FIRST_GUESS_OF_NEW_TOKENS", 1)
@@ -162,52 +158,6 @@ def test_measuring_costs_compiles_nothing():
     drafter = ViSpecDrafter.from_target(tiny.llava(), initializer_range=0.3)
     assert_same(expected, run(model, inputs, assistant_model=drafter), "automatic budget")
     assert graphs() <= len(compiled_target.SIZES)
-
-
-@pytest.mark.parametrize("family", [ViSpecDrafter, Eagle3Drafter, FlashDrafter])
-def test_compiled_drafters(family):
-    """Same drafts, few graphs: steps of 1, up to 4 and up to 16 rows."""
-    model = tiny.llava()
-    torch.manual_seed(0)
-    own = {"feature_layers": [0, 1]} if family is Eagle3Drafter else {}
-    drafter = family.from_target(model, initializer_range=0.3, **own)
-    requests = [(seed, shape) for seed, shape in enumerate(("narrow", "chain", "wide", "narrow"))]
-
-    def answers():
-        return [
-            run(model, tiny.llava_prompt(seed, seed % 3), assistant_model=drafter, **SHAPES[shape])
-            for seed, shape in requests
-        ]
-
-    expected = answers()
-    drafter.compile(**EAGER)
-    for (ours, stream), (theirs, their_stream) in zip(answers(), expected, strict=True):
-        assert stream == their_stream
-        assert ours.speculation.accepted == theirs.speculation.accepted
-    assert 0 < graphs() <= 4
-    assert not counters["graph_break"]
-
-
-def test_a_wrapped_drafter_and_a_compiled_target_together():
-    plain, model, inputs = tiny.qwen(), tiny.qwen(), tiny.qwen_prompt(2, 1)
-    compile_forward(model, **EAGER)
-    drafter = ViSpecDrafter.from_target(plain, initializer_range=0.3)
-    expected = run(plain, inputs, assistant_model=drafter, **SHAPES["narrow"])
-    drafter.compile(**EAGER)
-    actual = run(model, inputs, assistant_model=torch.compile(drafter, **EAGER), **SHAPES["narrow"])
-    assert_same(expected, actual, "both")
-    assert actual[0].speculation.accepted == expected[0].speculation.accepted
-
-
-def test_more_stable_rows_than_a_compiled_drafter_had_room_for():
-    """The drafter's buffer grows between steps, and keeps what is in it."""
-    model = tiny.llava()
-    drafter = ViSpecDrafter.from_target(model, initializer_range=0.3)
-    inputs = tiny.llava_prompt(1)
-    request = dict(max_new_tokens=300, eos_token_id=1, assistant_model=drafter, **SHAPES["chain"])
-    expected = run(model, inputs, **request)
-    drafter.compile(**EAGER)
-    assert run(model, inputs, **request)[0].speculation.accepted == expected[0].speculation.accepted
 
 
 @pytest.mark.parametrize("how", [compile_forward, compile_decoder, wrap_decoder, compile_layers])
