@@ -47,8 +47,14 @@ def machine_facts(dtype: torch.dtype | None = None, device: torch.device | str =
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
         "git_revision": git_revision(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """What was called, without its folders; `python -m hf_mmspec` is `mmspec`."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["mmspec" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def git_revision() -> str | None:

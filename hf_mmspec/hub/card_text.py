@@ -13,6 +13,7 @@ from hf_mmspec.evaluation.markdown import markdown_table
 from .card_bench import Measured
 from .card_facts import CardFacts
 from .card_metadata import METRICS, rows_of
+from .card_use import use, without_the_package
 from .inert_text import fenced, inert, one_line
 from .names import EMBEDDED_TARGET, is_hub_id
 from .papers import PAPERS
@@ -33,8 +34,8 @@ def card_text(facts: CardFacts) -> str:
         f"# {inert(facts.name)}",
         f"A drafter ({paper.method}, [arXiv {paper.arxiv}]({paper.link})) for {_target(facts)}: it drafts tokens that "
         "the target checks in one forward. The text is the target's own, only faster.",
-        fenced("\n".join(_use(facts)), "python"),
-        *_without_the_package(facts),
+        fenced("\n".join(use(facts)), "python"),
+        *without_the_package(facts),
         "## Measured",
         *(_measured(facts) if facts.measured else _not_measured(facts)),
         *_held_out(facts),
@@ -46,15 +47,6 @@ def card_text(facts: CardFacts) -> str:
         fenced(paper.bibtex(), "bibtex"),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _without_the_package(facts: CardFacts) -> list[str]:
-    """How a published drafter is used where only transformers is installed; a folder has no such way."""
-    if not is_hub_id(facts.name):
-        return []
-    return [
-        f'Without hf\\_mmspec: `target.generate(**inputs, custom_generate="{facts.name}", trust_remote_code=True)`.'
-    ]
 
 
 def picture_name(number: int) -> str:
@@ -76,21 +68,6 @@ def _named_target(facts: CardFacts) -> str:
     return f"[{inert(target)}](https://huggingface.co/{target})" if is_hub_id(target) else inert(target)
 
 
-def _use(facts: CardFacts) -> list[str]:
-    """Six lines or fewer, as they can be run."""
-    drafter = f"drafter = hf_mmspec.AutoDrafter.from_pretrained({json.dumps(facts.name)}, dtype=target.dtype)"
-    answer = "output = target.generate(**inputs, assistant_model=drafter)  # inputs as always, from the processor"
-    if facts.target == EMBEDDED_TARGET:
-        return ["import hf_mmspec", "from hf_mmspec.demo import load_default", "", _EMBEDDED, drafter, answer]
-    target = facts.target if is_hub_id(facts.target) else f"path/of/{facts.target or 'the-target'}"
-    auto = "AutoModelForImageTextToText" if facts.sees_pictures else "AutoModelForCausalLM"
-    load = f"target = {auto}.from_pretrained({json.dumps(target)})"
-    return ["import hf_mmspec", f"from transformers import {auto}", "", load, drafter, answer]
-
-
-_EMBEDDED = "target, processor = load_default()"
-
-
 def _measured(facts: CardFacts) -> Iterator[str]:
     for number, each in enumerate(facts.measured, 1):
         yield _circumstances(each)
@@ -100,7 +77,7 @@ def _measured(facts: CardFacts) -> Iterator[str]:
             yield "In the same run, over all tasks:"
             yield "\n".join(markdown_table(*_others(each)))
         if each.machine.get("command"):
-            yield fenced(one_line(each.machine["command"]), "")
+            yield fenced(one_line(each.machine["command"]).replace("__main__.py ", "mmspec ", 1), "")
         yield "\n".join(_definitions(each))
 
 
@@ -227,7 +204,7 @@ def _made_of(facts: CardFacts) -> Iterator[str]:
         yield _converted(facts.conversion)
     if not training:
         return
-    yield _data(training)
+    yield _data(training, facts.name)
     if stages := training.get("recipe", {}).get("stages"):
         yield "\n".join(markdown_table(*_stages(stages)))
     if training.get("method"):
@@ -242,7 +219,7 @@ def _converted(conversion: Mapping[str, Any]) -> str:
     return f"Converted from {inert(named)}{f' ({inert(commit)})' if commit else ''}, its weights untouched."
 
 
-def _data(training: Mapping[str, Any]) -> str:
+def _data(training: Mapping[str, Any], name: str) -> str:
     counts: dict[str, Any] = {}  # one source may have been answered in several parts
     for each in training["data"]:
         source, count = each.get("source") or each["name"], each["answers"]
@@ -255,8 +232,17 @@ def _data(training: Mapping[str, Any]) -> str:
     outside = training.get("outside")
     missed = f" {outside:.2%} of their tokens are outside the draft vocabulary and count as misses." if outside else ""
     start = training.get("start")
-    begun = f" Its first weights are those of {inert(start)}, where they fit." if start else ""
-    return f"{records}, from {', '.join(named)}.{begun}{missed}"
+    earlier = "an earlier drafter of this name" if start == name else inert(start)
+    begun = f" Its first weights are those of {earlier}, where they fit." if start else ""
+    return f"{records}{_left_out(training, counts)}, from {', '.join(named)}.{begun}{missed}"
+
+
+def _left_out(training: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    """Where the held-out prompts are of the same answers."""
+    held_out, whole = training.get("held_out", {}).get("prompts"), [n for n in counts.values() if isinstance(n, int)]
+    return (
+        f" ({held_out} more were held out)" if held_out and sum(whole) == training.get("records", 0) + held_out else ""
+    )
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -187,6 +187,12 @@ def test_no_license_is_claimed_for_what_others_made(folder, training, license):
     assert make_card(folder).data.license == license
 
 
+def test_a_drafter_of_a_packed_target_is_shown_with_it(folder):
+    train(folder, **EMBEDDED, target_quantization="bitsandbytes nf4", start="my-drafter")
+    text = make_card(folder).text
+    assert 'load_default(quantize="nf4")' in text and "those of an earlier drafter of this name" in text
+
+
 def test_what_a_training_knows_is_told_and_that_no_speed_was_measured(folder):
     train(folder)
     card = make_card(folder, name="org/published")
@@ -196,7 +202,7 @@ def test_what_a_training_knows_is_told_and_that_no_speed_was_measured(folder):
         "mmspec card org/published --bench outputs/bench.json",
         "greedy, on 4 held-out prompts that chose the checkpoint; a tree of depth 6, 8 children, 30 nodes",
         "| see | 2.25 |",
-        "36 answers of the target itself, from org/pictures (40 answers). 1.23% of their tokens",
+        "36 answers of the target itself (4 more were held out), from org/pictures (40 answers). 1.23% of their",
         "| text |  | 2 |  |  |  | 1 soft\\_cross\\_entropy |",
         '"command": "mmspec train"',
         "@misc{kang2025vispec",
