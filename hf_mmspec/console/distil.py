@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .choices import DTYPES, check_choice, check_quantize
+from .choices import DTYPES, check_choice
+from .options import Dtype, Model, Quantize, Threads
+from .session import check_form
 
 
 def distil(
@@ -19,9 +21,7 @@ def distil(
             help="Hub data set, folder or table of prompts, or embedded[:scene|chart|dialog|rewrite|chat|text]."
         ),
     ] = "embedded",
-    model: Annotated[
-        str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")
-    ] = None,
+    model: Model = None,
     split: Annotated[str | None, typer.Option(help="Split of the data set. Default: the only one, or train.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a Hub data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub data set.")] = None,
@@ -47,13 +47,12 @@ def distil(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at once, which make a shard.")] = 32,
     max_skipped: Annotated[float, typer.Option(min=0, max=1, help="Share of samples that may be unusable.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of drawn answers.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto (this machine's fast one), float32, bfloat16 or float16.")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
 ) -> None:
     """The target answers your prompts (or the embedded ones); the answers are what `mmspec train` learns from."""
-    check_choice("--dtype", dtype, DTYPES)
-    check_quantize(quantize)
+    check_form(dtype, quantize)
     check_choice("--features-dtype", features_dtype, DTYPES[1:])
     from hf_mmspec.data.sources import refuse_idle_options
     from hf_mmspec.training.answers.answering import Answering

@@ -7,16 +7,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from .choices import DTYPES, FEATURES, PRECISIONS, RECIPES, check_choice, check_quantize
+from .choices import FEATURES, PRECISIONS, RECIPES, check_choice
+from .options import Dtype, Model, Quantize, Threads
+from .session import check_form
 
 
 def train(
     family: Annotated[str, typer.Option(help="vispec, msd, flash, eagle2 or eagle3.")],
     data: Annotated[list[Path], typer.Option(help="Folder of answers (`mmspec distil`). Repeat for several.")],
     out: Annotated[Path, typer.Option(help="Folder for the drafter.")],
-    model: Annotated[
-        str | None, typer.Option(help="Target: folder or Hub repository. Default: the embedded one.")
-    ] = None,
+    model: Model = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML recipe. Default: the family's own.")] = None,
     change: Annotated[
         list[str] | None,
@@ -44,16 +44,15 @@ def train(
     report_to: Annotated[
         str, typer.Option(help="tensorboard, wandb, ... as transformers' Trainer knows them.")
     ] = "none",
-    dtype: Annotated[str, typer.Option(help="Of the target: auto, float32, bfloat16 or float16.")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="Pack the target's weights: nf4 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    threads: Threads = None,
 ) -> None:
     """Trains a drafter; L on held-out prompts chooses the checkpoint, and a killed run goes on where it was."""
     check_choice("--family", family.lower(), RECIPES)
     check_choice("--features", features, FEATURES)
     check_choice("--precision", precision, PRECISIONS)
-    check_choice("--dtype", dtype, DTYPES)
-    check_quantize(quantize)
+    check_form(dtype, quantize)
     from .training_session import (
         insist_on_reporter,
         load_for_training,
