@@ -18,9 +18,12 @@ def describe(training: RecordSource, held_out: RecordSource, parts: TargetParts,
     """Say what is trained on; returns the share of answer tokens outside of the draft vocabulary."""
     for reason, count in training.dropped.most_common():
         say(f"{count} answers are left out: {reason}")
-    said = list(training.said())
-    supervised = sum(int(parts.knows(each[1:]).sum()) for each in said)  # the prefill gives the first
-    outside = 1 - sum(int(parts.knows(each).sum()) for each in said) / sum(map(len, said))
+    said = inside = supervised = 0
+    for each in training.said():
+        known = parts.knows(each)
+        said, inside = said + len(each), inside + int(known.sum())
+        supervised += int(known[1:].sum())  # the prefill gives the first
+    outside = 1 - inside / said
     total = sum(length for length, _ in training.sizes())
     where = (
         f"from disk, {training.bytes_per_token} bytes each" if training.is_stored else "read on the fly, none stored"
