@@ -50,12 +50,14 @@ def chat(
         raise ValueError("--resume goes on with the system message that was saved: leave out --system")
     if resume is not None and not resume.is_file():
         raise ValueError(f"{resume}: no such file")
-    from hf_mmspec.chat import Chat, storage
     from hf_mmspec.data.picture_file import open_picture
 
-    if resume is not None:
-        storage.read(resume)  # a broken file fails before any model is loaded, as pictures do
+    # before any model is loaded
     pictures = [open_picture(each) for each in image or ()]
+    from hf_mmspec.chat import Chat, storage
+
+    if resume is not None:
+        storage.read(resume)
     console = Console()
     use_threads(threads)
     from hf_mmspec.evaluation.contenders import sampling_arguments

@@ -38,13 +38,14 @@ def rewrite(
     check_form(dtype, quantize)
     check_png("--draw", draw)
     from hf_mmspec.data.picture_file import open_picture
-    from hf_mmspec.rewriting.grammar import check_limits
     from hf_mmspec.rewriting.wish import check_wish
 
     # before any model is loaded
     check_wish(wish)
-    check_limits(thinking, max_new_tokens)
     pictures = [open_picture(each) for each in image or ()]
+    from hf_mmspec.rewriting.grammar import check_limits
+
+    check_limits(thinking, max_new_tokens)
     if draw is not None:
         if model is not None and drafter is None:
             raise typer.BadParameter("nothing to compare without a drafter: give --drafter", param_hint="--draw")

