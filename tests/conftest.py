@@ -24,13 +24,17 @@ settings.load_profile("same cases")
 # Files that take longest, by their place in this folder. They come first, in this order: the last file that a process
 # of pytest-xdist takes should be a short one, as the others wait for it.
 HEAVY = (
+    "generation/test_compiled_targets.py",
     "generation/test_batches.py",
     "training/robustness/test_kills.py",
     "hub/test_stranger.py",
     "families/test_families.py",
     "training/test_two_commands.py",
     "generation/test_every_family.py",
-    "generation/test_compiled_targets.py",
+    "rewriting/test_rewriter.py",
+    "identity/test_identity.py",
+    "training/robustness/test_training.py",
+    "training/judging/test_claims.py",
     "generation/test_sampling.py",
     "training/robustness/test_processes.py",
     "generation/test_lossless_greedy.py",
