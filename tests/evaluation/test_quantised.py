@@ -61,7 +61,8 @@ def test_a_row_for_each_form(folders, tmp_path, monkeypatch):
         (100 * 2**20, 110 * 2**20),
         (None, 90 * 2**20),
     ]
-    assert all(row["verify_ms"].keys() >= {"1", "8", "16"} and row["growth"]["1"] == 1 for row in rows)  # 32 if in time
+    sure = {"1", "8", "16"}  # and 32 where there is time for it
+    assert all(row["verify_ms"].keys() >= sure and row["growth"]["1"] == 1 for row in rows)
     assert all(row["identical"] is True and row["acceptance_length"] >= 1 for row in rows)
     for row in rows:
         tasks = row["by_task"]
