@@ -49,6 +49,6 @@ def parse_budget(text: str) -> dict[str, Any]:
 def check_budget(text: str) -> None:
     """Raises ValueError where `generate` would refuse the budget, or it cannot be read."""
     parts = {name.removeprefix("draft_"): value for name, value in parse_budget(text).items()}
-    from hf_mmspec.modeling import DraftBudget
+    from hf_mmspec.modeling import DraftBudget  # imports torch: a budget that cannot be read answers at once
 
     DraftBudget(**{"depth": 1, "top_k": 1, "total_tokens": 1, **parts})

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 # These build their decoder's masks from the one they get, which a dictionary of masks is not.
-_TAKES_ONE_MASK = ("paligemma",)  # model types
+_TAKES_ONE_MASK = ("paligemma",)
 
 Masks = torch.Tensor | Mapping[str, torch.Tensor]
 

@@ -42,12 +42,12 @@ def decode(
     constraints = [constraints_of(row.processors) for row in answers.rows]
     with speculation.timing("prefill"):
         prompts = _prefill(target, answers, generation_config)
-    live, drafting = answers.unfinished(), None
-    if plan.may_draft and (live or conversation is not None):
-        read = live or [0]
-        first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
-        drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
-    del prompts
+        live, drafting = answers.unfinished(), None
+        if plan.may_draft and (live or conversation is not None):
+            read = live or [0]
+            first_tokens = [answers.rows[row].ids[:, -1:] for row in read]
+            drafting = Drafting(drafter, [prompts[row] for row in read], first_tokens, borrowed, conversation)
+        del prompts
 
     while live:
         budget = plan.next_budget(len(live))
