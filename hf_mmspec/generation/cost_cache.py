@@ -11,7 +11,6 @@ import math
 import os
 import platform
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_mmspec.modeling.file_modes import follow_umask
+from hf_mmspec.whole_file import write_json
 
 from .uncompiled import is_compiled, modules_of
 
@@ -198,12 +197,7 @@ def _read(path: Path, needed: Collection[int]) -> dict[int, float] | None:
 
 
 def _write(path: Path, numbers: dict[int, float]) -> None:
-    """Written aside and renamed, so that no reader ever sees half a file."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(numbers, file)
-        follow_umask(Path(file.name))
-        os.replace(file.name, path)
+        write_json(path, numbers)
     except OSError:
         return  # a read-only home costs the next process two seconds, nothing else

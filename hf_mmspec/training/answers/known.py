@@ -4,7 +4,6 @@ JSON lines: `task`, `split`, `seed`, `temperature` and `ids` each.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, overload
 
 from hf_mmspec.data import Conversation, DataError
 from hf_mmspec.data.embedded import conversation
+from hf_mmspec.whole_file import write_whole
 
 
 class KnownAnswers(Sequence[Conversation]):
@@ -58,11 +58,10 @@ WRITTEN = ["key", "input_ids", "prompt_length", "temperature"]  # the columns th
 
 def write_known(file: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write such a file from rows with the columns `WRITTEN` about embedded prompts; it is whole or not there."""
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w") as lines:
-        for row in rows:
-            task, split, seed = row["key"].split("/")
-            ids = row["input_ids"][row["prompt_length"] :]
-            known = {"task": task, "split": split, "seed": int(seed), "temperature": round(row["temperature"], 4)}
-            lines.write(json.dumps({**known, "ids": ids}, separators=(",", ":")) + "\n")
-    os.replace(partial, file)
+    write_whole(file, "".join(json.dumps(_known(row), separators=(",", ":")) + "\n" for row in rows))
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    task, split, seed = row["key"].split("/")
+    known = {"task": task, "split": split, "seed": int(seed), "temperature": round(row["temperature"], 4)}
+    return {**known, "ids": row["input_ids"][row["prompt_length"] :]}

@@ -71,7 +71,7 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="Of each measured answer; medians of times count.")] = 1,
     work: Annotated[Path | None, typer.Option(help="For drafters and checkpoints. Default: beside --json.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Page whose generated blocks are written anew.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG of L over visual tokens.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG of what decides, over visual tokens.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the target.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
 ) -> None:

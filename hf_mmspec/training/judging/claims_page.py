@@ -1,6 +1,7 @@
-"""The page about the papers' claims: its generated blocks, one about the run and one for each claim.
+"""The page about the papers' claims: its generated blocks, one for each claim and one about each file of cells.
 
-Writes what stands between a block's two marks, and nothing else.
+Claims may be run one by one, so a file fills the blocks of its own claims. Writes what stands between a block's two
+marks, and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,7 @@ from typing import Any
 from hf_mmspec.evaluation.markdown import machine_line
 
 from .cells import Cells
-from .claim_list import CLAIMS
-from .claims_report import report_lines
-
-RUN = "run"  # the block about machine and settings
+from .claims_report import claims_in, report_lines
 
 
 class PageError(ValueError):
@@ -21,8 +19,11 @@ class PageError(ValueError):
 
 
 def blocks(kept: Cells) -> dict[str, list[str]]:
-    """All blocks by name."""
-    return {RUN: run_lines(kept), **{name: report_lines(claim, kept.cells) for name, claim in CLAIMS.items()}}
+    """By name what a file has to say: on its machine and settings, and on each claim that was run."""
+    return {
+        f"run of {kept.file.stem}": run_lines(kept),
+        **{claim.name: report_lines(claim, kept.cells) for claim in claims_in(kept.cells)},
+    }
 
 
 def run_lines(kept: Cells) -> list[str]:
@@ -42,10 +43,10 @@ def run_lines(kept: Cells) -> list[str]:
 
 
 def fill_page(file: Path, kept: Cells) -> None:
-    """Write all blocks of a page anew.
+    """Write the blocks of a file's claims anew.
 
     Raises:
-        PageError: it has not got one of them; nothing is written then.
+        PageError: the page has not got one of them; nothing is written then.
     """
     file.write_text(filled(file.read_text(), blocks(kept), str(file)))
 
@@ -57,7 +58,7 @@ def filled(page: str, texts: Mapping[str, Sequence[str]], name: str) -> str:
         before, found, rest = page.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise PageError(f"{name}: no block {begin.strip()} ... {end}: give docs/papers.md, or add it")
+            raise PageError(f"{name}: no block {begin.strip()} ... {end}: add it, or give a page that has it")
         page = "\n".join([before + begin, *lines, "", end + after])
     return page
 

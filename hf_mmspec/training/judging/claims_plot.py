@@ -1,4 +1,4 @@
-"""The picture of a study of claims: L over visual tokens, a panel for each claim.
+"""The picture of a study of claims: what decides each of them, L or speed, over visual tokens.
 
 Reads plain data; measures nothing. Uses no pyplot, so it keeps no state.
 """
@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .cells import Cells
-from .claim_list import CLAIMS, Claim, L
-from .claims_report import groups_of, values
+from .claim_list import Claim
+from .claims_report import NAMES, claims_in, groups_of, values
 
 _PANEL, _COLUMNS, _DPI = (4.6, 3.2), 3, 110  # inches, dots per inch
 
@@ -21,8 +21,7 @@ _PANEL, _COLUMNS, _DPI = (4.6, 3.2), 3, 110  # inches, dots per inch
 def draw_claims(kept: Cells, file: Path) -> None:
     """Write the picture as PNG: means over seeds, bars from the least to the largest. Claims of which less
     than two arms were run are left out."""
-    measured = {cell["arm"] for cell in kept.cells}
-    claims = [claim for claim in CLAIMS.values() if len(measured & set(claim.arms)) > 1]
+    claims = claims_in(kept.cells)
     rows, columns = math.ceil(len(claims) / _COLUMNS), min(len(claims), _COLUMNS)
     figure = Figure(figsize=(_PANEL[0] * max(columns, 1), _PANEL[1] * max(rows, 1)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -35,7 +34,7 @@ def draw_claims(kept: Cells, file: Path) -> None:
 def _panel(axes: Axes, claim: Claim, kept: Cells) -> None:
     for arm in claim.arms:
         groups = groups_of(kept.cells, [arm])
-        found = [list(values(kept.cells, arm, group, L).values()) for group in groups]
+        found = [list(values(kept.cells, arm, group, claim.by).values()) for group in groups]
         if found:
             middles = [mean(each) for each in found]
             below = [middle - min(each) for middle, each in zip(middles, found, strict=True)]
@@ -44,7 +43,7 @@ def _panel(axes: Axes, claim: Claim, kept: Cells) -> None:
             axes.errorbar(places, middles, yerr=[below, above], fmt="o-", ms=4, lw=1.2, capsize=2, label=arm)
     axes.set_title(claim.name, loc="left", fontsize=10)
     axes.set_xlabel("visual tokens of a prompt")
-    axes.set_ylabel("L")
+    axes.set_ylabel(NAMES[claim.by])
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(fontsize=7, frameon=False)

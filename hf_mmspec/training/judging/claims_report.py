@@ -9,17 +9,17 @@ from statistics import mean
 from hf_mmspec.evaluation.markdown import markdown_table
 
 from .cells import Cell
-from .claim_list import SPEED, Claim, L
+from .claim_list import CLAIMS, SPEED, Claim, L
 
 Group = tuple[int, int]  # pictures, visual tokens
-_NAMES = {L: "L", SPEED: "tokens/s"}
+NAMES = {L: "L", SPEED: "tokens/s"}
 _DIGITS = {L: 2, SPEED: 1}
 
 
 def report_lines(claim: Claim, cells: Sequence[Cell]) -> list[str]:
     """Markdown: L and speed of every arm, what the first one has more than the others, and where the claim holds."""
-    arms = [arm for arm in claim.arms if _of(cells, arm)]
-    if len(arms) < 2:  # another claim may have needed one of them
+    arms = _arms_in(claim, cells)
+    if len(arms) < 2:
         return ["*Not run yet.*"]
     groups = groups_of(cells, arms)
     lines = [*_lengths(cells, arms, groups), "", *_speeds(cells, arms, groups)]
@@ -27,6 +27,11 @@ def report_lines(claim: Claim, cells: Sequence[Cell]) -> list[str]:
     if len(others) < len(arms):
         lines += ["", *_differences(claim, cells, others, groups)]
     return lines
+
+
+def claims_in(cells: Sequence[Cell]) -> list[Claim]:
+    """Those of which at least two arms were judged; a single one another claim may have needed."""
+    return [claim for claim in CLAIMS.values() if len(_arms_in(claim, cells)) > 1]
 
 
 def groups_of(cells: Sequence[Cell], arms: Sequence[str]) -> list[Group]:
@@ -67,6 +72,10 @@ def spread(found: Sequence[float], digits: int, sign: str = "") -> str:
         return ""
     middle, low, high = (f"{value:{sign}.{digits}f}" for value in (mean(found), min(found), max(found)))
     return f"{middle} ({low} to {high})" if len(found) > 1 else middle
+
+
+def _arms_in(claim: Claim, cells: Sequence[Cell]) -> list[str]:
+    return [arm for arm in claim.arms if _of(cells, arm)]
 
 
 def _of(cells: Sequence[Cell], arm: str) -> list[Cell]:
@@ -112,7 +121,7 @@ def _differences(claim: Claim, cells: Sequence[Cell], others: Sequence[str], gro
             found = {group: differences(cells, first, other, group, name) for group in groups}
             found = {group: each for group, each in found.items() if each}
             texts = [_marked(found.get(group, []), _DIGITS[name]) for group in groups]
-            rows.append([other, _NAMES[name], *texts, verdict(found) if found and name == claim.by else ""])
+            rows.append([other, NAMES[name], *texts, verdict(found) if found and name == claim.by else ""])
     return markdown_table(_head([f"{first}, more than", "measure"], groups, ["holds"]), rows)
 
 

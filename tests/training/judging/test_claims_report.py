@@ -15,6 +15,7 @@ from hf_mmspec.training.judging.claims_report import differences, report_lines, 
 CLAIM = CLAIMS["msd-decoupling"]
 NONE, ONE, FOUR = (0, 0), (1, 144), (4, 576)
 PAGE = Path(__file__).parents[3] / "docs" / "papers.md"
+RUNS = sorted((PAGE.parent / "results").glob("*-claims*.json"))
 MACHINE = {
     **{"cpu": "a processor", "threads": 2, "dtype": "bfloat16", "amx": True, "avx512_bf16": True},
     **{"git_revision": "abc", "command": "claims.py --json f", "versions": {"torch": "1", "transformers": "5"}},
@@ -104,21 +105,22 @@ def kept(tmp_path):
 
 
 def test_a_page_gets_its_blocks_and_keeps_the_rest(kept, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text())
+    page, before = tmp_path / "page.md", PAGE.read_text().replace(f"run of {RUNS[0].stem} -->", "run of f -->")
+    page.write_text(before)
     fill_page(page, kept)
-    once, before = page.read_text(), PAGE.read_text()
+    once = page.read_text()
     assert "4 trainings of 3 minutes each; 2 prompts" in once
     assert "a tree of 30 nodes, 8 levels and 7 children. Changes to all recipes: drafter.draft_vocab_size=9." in once
     assert "**+0.38 (+0.25 to +0.50)**" in once
-    assert once.count("*Not run yet.*") == len(CLAIMS) - 1  # the other claim about MSD has one arm of these
+    curriculum = before.index("<!-- claims: msd-curriculum -->")  # of the other claim about MSD they are one arm
+    assert once.endswith(before[curriculum:])
     fill_page(page, kept)
     assert page.read_text() == once
     assert [line for line in before.splitlines() if line.startswith("#")] == [
         line for line in once.splitlines() if line.startswith("#")
     ]
     page.write_text("no blocks")
-    with pytest.raises(PageError, match="no block <!-- claims: run -->"):
+    with pytest.raises(PageError, match="no block <!-- claims: run of f -->"):
         fill_page(page, kept)
     assert page.read_text() == "no blocks"
 
@@ -129,14 +131,22 @@ def test_the_page_says_what_every_claim_says(kept):
         assert f"## `{claim.name}`" in text
         assert claim.source in text or claim.source == "ours"
         assert all(f"`{arm}`" in text for arm in claim.arms)
-    assert set(blocks(kept)) == {"run", *CLAIMS}
+    assert set(blocks(kept)) == {"run of f", CLAIM.name}
+
+
+def test_the_page_is_what_its_files_say(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    for run in RUNS:
+        fill_page(page, Cells.read(run))
+    assert page.read_text() == PAGE.read_text()
 
 
 def test_epochs_instead_of_minutes(kept):
     settings = {name: value for name, value in SETTINGS.items() if name != "minutes"}
     equal = replace(kept, settings={**settings, "epochs": 1.5, "changes": []})
-    assert "of 1.5 epochs each" in blocks(equal)["run"][-1]
-    assert "Changes to all recipes: none" in blocks(equal)["run"][-1]
+    assert "of 1.5 epochs each" in blocks(equal)["run of f"][-1]
+    assert "Changes to all recipes: none" in blocks(equal)["run of f"][-1]
 
 
 @pytest.mark.parametrize("cells, panels", [(CELLS, 1), (CELLS[:1], 0), ([], 0)])
