@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_mmspec.whole_file import write_json
+from hf_mmspec.modeling.file_modes import follow_umask
 
 from .uncompiled import is_compiled, modules_of
 
@@ -197,7 +198,13 @@ def _read(path: Path, needed: Collection[int]) -> dict[int, float] | None:
 
 
 def _write(path: Path, numbers: dict[int, float]) -> None:
+    """Written aside and renamed, so that no reader ever sees half a file; not by `whole_file.py`, which is not
+    published with this folder."""
     try:
-        write_json(path, numbers)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+            json.dump(numbers, file)
+        follow_umask(Path(file.name))
+        os.replace(file.name, path)
     except OSError:
         return  # a read-only home costs the next process two seconds, nothing else

@@ -27,7 +27,7 @@ from tests.training.robustness import world
 @pytest.fixture
 def no_step(monkeypatch):
     """Not even the closed-form start is made."""
-    monkeypatch.setattr("hf_mmspec.training.train.warm_start", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("hf_mmspec.training.stages.warm_start", lambda *_: pytest.fail("it began"))
     monkeypatch.setattr(DrafterTrainer, "train", lambda *_, **__: pytest.fail("it began"))
 
 
