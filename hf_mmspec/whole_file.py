@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ def write_whole(file: Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; what was there stays.
     """
-    partial = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mmspec.evaluation.markdown import machine_line
+from hf_mmspec.whole_file import write_whole
 
 from .cells import Cells
 from .claims_report import claims_in, report_lines
@@ -48,7 +49,7 @@ def fill_page(file: Path, kept: Cells) -> None:
     Raises:
         PageError: the page has not got one of them; nothing is written then.
     """
-    file.write_text(filled(file.read_text(), blocks(kept), str(file)))
+    write_whole(file, filled(file.read_text(), blocks(kept), str(file)))
 
 
 def filled(page: str, texts: Mapping[str, Sequence[str]], name: str) -> str:

@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hf_mmspec.training.judging.cells import Cells
-from hf_mmspec.training.judging.claim_list import CLAIMS
+from hf_mmspec.training.judging.claim_list import CLAIMS, SPEED, L
 from hf_mmspec.training.judging.claims_page import PageError, blocks, fill_page
-from hf_mmspec.training.judging.claims_plot import draw_claims
-from hf_mmspec.training.judging.claims_report import differences, report_lines, spread, verdict
+from hf_mmspec.training.judging.claims_plot import _panel, draw_claims
+from hf_mmspec.training.judging.claims_report import claims_in, differences, report_lines, spread, verdict
 
 CLAIM = CLAIMS["msd-decoupling"]
 NONE, ONE, FOUR = (0, 0), (1, 144), (4, 576)
@@ -137,9 +138,12 @@ def test_the_page_says_what_every_claim_says(kept):
 def test_the_page_is_what_its_files_say(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
+    told = []
     for run in RUNS:
         fill_page(page, Cells.read(run))
+        told += [claim.name for claim in claims_in(Cells.read(run).cells)]
     assert page.read_text() == PAGE.read_text()
+    assert sorted(told) == sorted(CLAIMS)
 
 
 def test_epochs_instead_of_minutes(kept):
@@ -155,3 +159,11 @@ def test_the_picture(kept, tmp_path, cells, panels):
     draw_claims(replace(kept, cells=cells), file)
     width, height = Image.open(file).size
     assert width / height == pytest.approx(4.6 * max(panels, 1) / 3.2, rel=0.01)
+
+
+@pytest.mark.parametrize("by, name, seen", [(L, "L", [3.1, 4.5]), (SPEED, "tokens/s", [40.0, 55.0])])
+def test_a_panel_shows_what_decides(kept, by, name, seen):
+    axes = Figure().add_subplot()
+    _panel(axes, replace(CLAIM, by=by), kept)
+    assert axes.get_ylabel() == name
+    assert axes.containers[0].lines[0].get_ydata().tolist() == pytest.approx(seen)
